@@ -1,0 +1,72 @@
+"""Hectares of coca per national park and year from satellite tiles, with honest uncertainty and trend.
+
+The pipeline, stage by stage; every function takes xarray (or a GeoDataFrame) and returns a new one::
+
+    scenes = open_tile("sample_tiles/18NXG")                      # digital numbers and quality bands
+    clear = clear_sky(scenes, buffer_m=60)                        # True = usable
+    reflectance = to_reflectance(scenes, where=clear)             # float32, NaN = not observed
+    annual = composite(reflectance, reducer="geomedian")          # one image a year
+    features = spectral_features(annual, ["ndvi", "ndmi", "nbr"])
+    model = train(read_samples("sample_tiles/samples.gpkg"), features)
+    probability = stabilise(smooth(classify(features, model)))    # neighbours and years inform each other
+    land_cover = sieve(label(probability), min_area_ha=0.25)      # uint8, 255 = not observed
+    share = coverage_fraction(read_zones("sample_tiles/parks.gpkg"), Grid.from_xarray(land_cover))
+    areas = zonal_area(land_cover, share)                         # ellipsoidal hectares
+    trends = area_trend(areas.area_ha.sel(land_cover="coca"))
+    write_report(areas, trends, "out/report.html")
+
+`run_archive` does the same for an archive of tiles and years. Names load on first use, so importing geococa is cheap.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+# Public names in pipeline order, by the module that holds them.
+_PUBLIC: dict[str, tuple[str, ...]] = {
+    "grid": ("Grid",),
+    "legend": ("Legend", "as_land_cover"),
+    "sensors": ("Sensor", "get_sensor"),
+    "tiles": ("TileRef", "find_tiles", "open_tile", "read_raster", "write_cog"),
+    "reflectance": ("clear_sky", "composite", "to_reflectance"),
+    "features": ("season_features", "spectral_features", "stack_features", "texture_features"),
+    "extraction": ("extract_samples",),
+    "samples": ("read_samples", "spatial_folds", "split_samples", "training_table"),
+    "models": ("Model", "read_model", "train"),
+    "classification": ("classify",),
+    "labels": ("label", "sieve", "smooth", "stabilise"),
+    "coca_plots": ("coca_plots", "follow_plots"),
+    "zones": ("Coverage", "buffer_rings", "coverage_fraction", "own_tiles", "read_zones"),
+    "areas": ("areas_table", "merge_areas", "zonal_area", "zonal_statistics"),
+    "change": ("persistence", "transitions"),
+    "accuracy": ("adjusted_area", "error_matrix", "sample_design"),
+    "cutoff": ("cutoff_area",),
+    "skill": ("skill_table",),
+    "trends": ("area_trend",),
+    "report": ("write_report",),
+    "recipe": ("Recipe",),
+    "pipeline": ("run_tile",),
+    "archive": ("plan_archive", "run_archive"),
+}
+_MODULES = ("errors", "figures", "publish", "reference", "synthetic")
+_HOME = {name: module for module, names in _PUBLIC.items() for name in names}
+
+__all__ = [*_HOME, *_MODULES, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(importlib.import_module(f"geococa.{_HOME[name]}"), name)
+        # a function may share its module's name (coca_plots): the public name is the function
+        globals()[name] = value
+        return value
+    if name in _MODULES:
+        return importlib.import_module(f"geococa.{name}")
+    raise AttributeError(f"module 'geococa' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

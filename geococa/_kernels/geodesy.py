@@ -1,0 +1,246 @@
+"""Areas on the WGS84 ellipsoid: between parallels, inside rings, and the scale of transverse Mercator.
+
+On the ellipsoid the area between the equator and latitude φ, per radian of longitude, has the closed form
+``A(φ) = b²/2 · (sin φ / (1 - e² sin² φ) + artanh(e sin φ) / e)``; R² times the sine of the authalic latitude is the
+same thing. A ring's area is then the line integral of ``A dλ`` around it (Green's theorem). For rings in another
+plane the integrand is the surface's area density, given there as a Chebyshev series and integrated once along x.
+
+References
+----------
+Snyder, J. P. (1987). Map projections: a working manual. U.S. Geological Survey Professional Paper 1395.
+Karney, C. F. F. (2011). Transverse Mercator with an accuracy of a few nanometers. Journal of Geodesy 85, 475-485.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from geococa._kernels._jit import inline, kernel
+
+__all__ = [
+    "FLATTENING",
+    "SEMI_MAJOR_M",
+    "lonlat_ring_areas",
+    "parallel_band_areas",
+    "surface_ring_areas",
+    "tmerc_density",
+]
+
+SEMI_MAJOR_M = 6378137.0
+FLATTENING = 1.0 / 298.257223563
+_E2 = FLATTENING * (2.0 - FLATTENING)
+_E = np.sqrt(_E2)
+_B2 = (SEMI_MAJOR_M * (1.0 - FLATTENING)) ** 2
+
+# Gauss-Legendre nodes and weights on -1..1, 2 and 5 of them
+_X2 = 0.5773502691896257
+_X5 = np.array([-0.9061798459386640, -0.5384693101056831, 0.0, 0.5384693101056831, 0.9061798459386640])
+_W5 = np.array([0.2369268850561891, 0.4786286704993665, 0.5688888888888889, 0.4786286704993665, 0.2369268850561891])
+
+
+@inline
+def _area_to_equator(latitude: Any) -> Any:
+    """m² between the equator and a latitude (radians) per radian of longitude."""
+    sine = np.sin(latitude)
+    return 0.5 * _B2 * (sine / (1.0 - _E2 * sine * sine) + np.arctanh(_E * sine) / _E)
+
+
+@inline
+def _density(latitude: Any) -> Any:
+    """m² per radian of latitude and radian of longitude: the product of both radii of curvature and cos φ."""
+    sine = np.sin(latitude)
+    inner = 1.0 - _E2 * sine * sine
+    return _B2 * np.cos(latitude) / (inner * inner)
+
+
+@kernel
+def parallel_band_areas(latitude: Any, width_deg: Any, out: Any) -> None:
+    """Area of cells bounded by parallels and meridians.
+
+    The density is integrated, since the difference of two areas to the equator loses eight digits for small cells.
+
+    Parameters
+    ----------
+    latitude : float64[rows + 1]
+        Latitudes of the borders of the rows, degrees.
+    width_deg : float
+        Width of the cells, degrees of longitude.
+    out : float64[rows]
+        Areas in m², positive whichever way the rows run.
+    """
+    width = np.abs(np.radians(width_deg))
+    for row in range(latitude.size - 1):
+        first, last = np.radians(latitude[row]), np.radians(latitude[row + 1])
+        pieces = 1 + int(np.abs(last - first) / 0.03)
+        step = (last - first) / pieces
+        total = 0.0
+        for piece in range(pieces):
+            middle = first + (piece + 0.5) * step
+            for node in range(5):
+                total += _W5[node] * _density(middle + 0.5 * step * _X5[node])
+        out[row] = np.abs(0.5 * step * total) * width
+
+
+@inline
+def _edge_lonlat(lon0: Any, lat0: Any, lon1: Any, lat1: Any) -> Any:
+    """Integral of A dλ along the edge that is straight in longitude and latitude (radians)."""
+    rise = lat1 - lat0
+    if np.abs(rise) < 1e-3:
+        middle, half = 0.5 * (lat0 + lat1), 0.5 * rise * _X2
+        return 0.5 * (lon1 - lon0) * (_area_to_equator(middle - half) + _area_to_equator(middle + half))
+    pieces = 1 + int(np.abs(rise) / 0.05)
+    step = rise / pieces
+    total = 0.0
+    for piece in range(pieces):
+        middle = lat0 + (piece + 0.5) * step
+        for node in range(5):
+            total += _W5[node] * _area_to_equator(middle + 0.5 * step * _X5[node])
+    return 0.5 * (lon1 - lon0) / pieces * total
+
+
+@kernel
+def lonlat_ring_areas(lon: Any, lat: Any, ring_offsets: Any, out: Any) -> None:
+    """Ellipsoidal area of rings whose edges are straight in longitude and latitude.
+
+    Parameters
+    ----------
+    lon, lat : float64[n]
+        Vertices in degrees; every ring closed, without jumps of longitude.
+    ring_offsets : int64[rings + 1]
+        First vertex of each ring, and the end.
+    out : float64[rings]
+        Signed areas in m², positive for counter-clockwise rings.
+    """
+    for ring in range(ring_offsets.size - 1):
+        first, last = ring_offsets[ring], ring_offsets[ring + 1]
+        total = 0.0
+        if last - first > 3:
+            # the area down to the ring's own first parallel, not to the equator: small rings keep their digits
+            base = _area_to_equator(np.radians(lat[first]))
+            for i in range(first, last - 1):
+                lon0, lon1 = np.radians(lon[i]), np.radians(lon[i + 1])
+                if lon0 != lon1:
+                    total -= _edge_lonlat(lon0, np.radians(lat[i]), lon1, np.radians(lat[i + 1])) - base * (lon1 - lon0)
+        out[ring] = total
+
+
+@inline
+def _chebyshev(coefficients: Any, u: Any, v: Any) -> Any:
+    """Value of a two-dimensional Chebyshev series, rows of ``coefficients`` in ``v``, columns in ``u`` (Clenshaw)."""
+    rows, columns = coefficients.shape
+    outer1, outer2 = 0.0, 0.0
+    for i in range(rows - 1, -1, -1):
+        inner1, inner2 = 0.0, 0.0
+        for j in range(columns - 1, 0, -1):
+            inner1, inner2 = coefficients[i, j] + 2.0 * u * inner1 - inner2, inner1
+        value = coefficients[i, 0] + u * inner1 - inner2
+        if i > 0:
+            outer1, outer2 = value + 2.0 * v * outer1 - outer2, outer1
+        else:
+            outer1 = value + v * outer1 - outer2
+    return outer1
+
+
+@kernel
+def surface_ring_areas(
+    x: Any,
+    y: Any,
+    ring_offsets: Any,
+    coefficients: Any,
+    x_scale: Any,
+    x_shift: Any,
+    y_scale: Any,
+    y_shift: Any,
+    out: Any,
+) -> None:
+    """Area of rings on a surface whose area density, integrated once along x, is a Chebyshev series.
+
+    Parameters
+    ----------
+    x, y : float64[n]
+        Vertices; every ring closed.
+    ring_offsets : int64[rings + 1]
+        First vertex of each ring, and the end.
+    coefficients : float64[rows, columns]
+        Chebyshev coefficients of the integral of the density along u, rows in v, columns in u.
+    x_scale, x_shift, y_scale, y_shift : float
+        ``u = x * x_scale + x_shift`` and ``v = y * y_scale + y_shift`` lie in -1..1.
+    out : float64[rings]
+        Signed integrals over u and v.
+    """
+    for ring in range(ring_offsets.size - 1):
+        first, last = ring_offsets[ring], ring_offsets[ring + 1]
+        total = 0.0
+        if last - first > 3:
+            base = _chebyshev(coefficients, x[first] * x_scale + x_shift, y[first] * y_scale + y_shift)
+            for i in range(first, last - 1):
+                u, v = x[i] * x_scale + x_shift, y[i] * y_scale + y_shift
+                run, rise = (x[i + 1] - x[i]) * x_scale, (y[i + 1] - y[i]) * y_scale
+                if rise == 0.0:
+                    continue
+                length = max(np.abs(run), np.abs(rise))
+                if length < 2e-3:
+                    value = 0.0
+                    for side in (0.5 - 0.5 * _X2, 0.5 + 0.5 * _X2):
+                        value += 0.5 * (_chebyshev(coefficients, u + side * run, v + side * rise) - base)
+                    total += value * rise
+                    continue
+                pieces = 1 + int(length / 0.1)
+                value = 0.0
+                for piece in range(pieces):
+                    for node in range(5):
+                        side = (piece + 0.5 + 0.5 * _X5[node]) / pieces
+                        value += 0.5 * _W5[node] * (_chebyshev(coefficients, u + side * run, v + side * rise) - base)
+                total += value / pieces * rise
+        out[ring] = total
+
+
+@kernel
+def tmerc_density(x: Any, y: Any, k0: Any, northing_m: Any, beta: Any, rectifying_m: Any, out: Any) -> None:
+    """Ellipsoidal area per area of the plane, 1/k², of transverse Mercator on WGS84.
+
+    Parameters
+    ----------
+    x, y : float64[n]
+        Metres east of the central meridian and north of the false origin (false easting and northing taken off).
+    k0 : float
+        Scale on the central meridian.
+    northing_m : float
+        Meridian distance from the equator to the latitude of origin, metres (unscaled).
+    beta : float64[6]
+        Coefficients of the inverse series (Karney 2011, equation 36).
+    rectifying_m : float
+        Radius of the circle as long as a meridian (A in Karney).
+    out : float64[n]
+        1/k².
+    """
+    for i in range(x.size):
+        xi = (y[i] / k0 + northing_m) / rectifying_m
+        eta = x[i] / k0 / rectifying_m
+        xi1, eta1, p, q = xi, eta, 1.0, 0.0
+        for j in range(1, 7):
+            sine, cosine = np.sin(2 * j * xi), np.cos(2 * j * xi)
+            sinh, cosh = np.sinh(2 * j * eta), np.cosh(2 * j * eta)
+            xi1 -= beta[j - 1] * sine * cosh
+            eta1 -= beta[j - 1] * cosine * sinh
+            p -= 2 * j * beta[j - 1] * cosine * cosh
+            q += 2 * j * beta[j - 1] * sine * sinh
+        distance2 = np.sinh(eta1) ** 2 + np.cos(xi1) ** 2
+        conformal = np.sin(xi1) / np.sqrt(distance2)
+        # tangent of the latitude from that of the conformal latitude, by Newton's method
+        tangent = conformal / (1.0 - _E2)
+        for _ in range(6):
+            root = np.sqrt(1.0 + tangent * tangent)
+            sigma = np.sinh(_E * np.arctanh(_E * tangent / root))
+            value = tangent * np.sqrt(1.0 + sigma * sigma) - sigma * root
+            slope = (1.0 + (1.0 - _E2) * tangent * tangent) / ((1.0 - _E2) * np.sqrt(1.0 + value * value) * root)
+            change = (conformal - value) * slope
+            tangent += change
+            if np.abs(change) < 1e-15 * max(1.0, np.abs(tangent)):
+                break
+        sine2 = tangent * tangent / (1.0 + tangent * tangent)
+        scale2 = (k0 * rectifying_m / SEMI_MAJOR_M) ** 2 / (p * p + q * q)
+        scale2 *= (1.0 - _E2 * sine2) * (1.0 + tangent * tangent) * distance2
+        out[i] = 1.0 / scale2

@@ -1,0 +1,295 @@
+"""Reducing a stack of dates to one value a pixel: sorting networks, medoid and geometric median.
+
+All kernels work on strips of pixels held in SIMD lanes: the innermost loop runs over pixels, so that one
+instruction serves 8 or 16 of them, whatever their number of missing dates.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from geococa._kernels._jit import kernel
+
+__all__ = ["geomedian", "medoid", "percentiles", "sorting_pairs", "unify"]
+
+LANES = 256
+"""Pixels a strip of the sorting network: 30 dates of it fit into a 32 kB first-level cache."""
+GROUP = 32
+"""Pixels in flight in the medoid and geomedian kernels."""
+
+
+def sorting_pairs(n: int) -> np.ndarray:
+    """Compare-and-swap pairs that sort ``n`` values: Batcher's merge exchange.
+
+    Parameters
+    ----------
+    n : int
+        Number of values, at least 1.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(pairs, 2)`` int32, first index smaller than the second; to be applied in order.
+
+    References
+    ----------
+    Knuth (1998), The Art of Computer Programming 3, section 5.2.2, algorithm M.
+
+    Examples
+    --------
+    >>> len(sorting_pairs(4))
+    5
+    """
+    pairs: list[tuple[int, int]] = []
+    top = 1 << max(0, (n - 1).bit_length() - 1)
+    p = top
+    while p > 0:
+        q, r, d = top, 0, p
+        while True:
+            pairs += [(i, i + d) for i in range(n - d) if i & p == r]
+            if q == p:
+                break
+            d, q, r = q - p, q >> 1, p
+        p >>= 1
+    return np.array(pairs, dtype=np.int32).reshape(-1, 2)
+
+
+@kernel
+def unify(block: np.ndarray, counts: np.ndarray) -> None:
+    """Make dates that lack one band missing in all, and count the dates that are left.
+
+    Parameters
+    ----------
+    block : ndarray (dates, bands, pixels) float32
+        NaN = missing. Changed in place.
+    counts : ndarray (pixels,) uint16
+        Number of complete dates; written.
+    """
+    dates, bands, pixels = block.shape
+    counts[:] = 0
+    total = np.empty(pixels, np.float32)
+    nan = np.float32(np.nan)
+    for t in range(dates):
+        total[:] = np.float32(0.0)
+        for b in range(bands):
+            for i in range(pixels):
+                # zero times any number is zero, times NaN or infinity it is NaN
+                total[i] += block[t, b, i] * np.float32(0.0)
+        missing = 0
+        for i in range(pixels):
+            here = total[i] == total[i]
+            counts[i] += np.uint16(here)
+            missing += not here
+        if missing > 0:
+            for b in range(bands):
+                for i in range(pixels):
+                    block[t, b, i] = block[t, b, i] if total[i] == total[i] else nan
+
+
+@kernel
+def percentiles(stack: np.ndarray, pairs: np.ndarray, quantiles: np.ndarray, out: np.ndarray) -> None:
+    """Percentiles over dates by a sorting network, missing dates left out.
+
+    The median is the mean of the two middle values in float32, as numpy's; other percentiles are interpolated
+    linearly between order statistics in float64.
+
+    Parameters
+    ----------
+    stack : ndarray (dates, pixels) float32
+        NaN = missing.
+    pairs : ndarray (n, 2) int32
+        From `sorting_pairs` for that number of dates.
+    quantiles : ndarray (q,) float64
+        In 0..1.
+    out : ndarray (q, pixels) float32
+        NaN where no date is left; written.
+    """
+    dates, pixels = stack.shape
+    buffer = np.empty((dates, LANES), np.float32)
+    counts = np.empty(LANES, np.int32)
+    infinity = np.float32(np.inf)
+    for start in range(0, pixels, LANES):
+        width = min(LANES, pixels - start)
+        counts[:] = 0
+        for t in range(dates):
+            for i in range(width):
+                value = stack[t, start + i]
+                here = value == value
+                buffer[t, i] = value if here else infinity
+                counts[i] += np.int32(here)
+            for i in range(width, LANES):
+                buffer[t, i] = infinity
+        for k in range(pairs.shape[0]):
+            low, high = buffer[pairs[k, 0]], buffer[pairs[k, 1]]
+            for i in range(LANES):
+                a, b = low[i], high[i]
+                low[i] = a if a < b else b
+                high[i] = b if a < b else a
+        for j in range(quantiles.shape[0]):
+            q = quantiles[j]
+            for i in range(width):
+                n = counts[i]
+                if n == 0:
+                    out[j, start + i] = np.float32(np.nan)
+                elif q == 0.5:
+                    out[j, start + i] = (buffer[(n - 1) // 2, i] + buffer[n // 2, i]) * np.float32(0.5)
+                else:
+                    position = (n - 1) * q
+                    below = int(position)
+                    above = min(below + 1, n - 1)
+                    share = position - below
+                    base = np.float64(buffer[below, i])
+                    out[j, start + i] = np.float32(base + share * (np.float64(buffer[above, i]) - base))
+
+
+@kernel
+def medoid(block: np.ndarray, out: np.ndarray) -> None:
+    """Date whose spectrum is closest to those of all other dates of the pixel.
+
+    Parameters
+    ----------
+    block : ndarray (dates, bands, pixels) float32
+        A date is missing where its first band is NaN (see `unify`).
+    out : ndarray (pixels,) int16
+        Index of the date with the smallest sum of Euclidean distances, the first of equals; -1 where no date is
+        left. Written.
+    """
+    dates, bands, pixels = block.shape
+    values = np.zeros((dates, bands, GROUP), np.float32)
+    valid = np.zeros((dates, GROUP), np.float32)
+    sums = np.empty((dates, GROUP), np.float32)
+    square = np.empty(GROUP, np.float32)
+    for start in range(0, pixels, GROUP):
+        width = min(GROUP, pixels - start)
+        sums[:] = np.float32(0.0)
+        for t in range(dates):
+            for i in range(width):
+                here = block[t, 0, start + i] == block[t, 0, start + i]
+                valid[t, i] = np.float32(here)
+                for b in range(bands):
+                    values[t, b, i] = block[t, b, start + i] if here else np.float32(0.0)
+        for s in range(dates):
+            for t in range(s + 1, dates):
+                square[:] = np.float32(0.0)
+                for b in range(bands):
+                    for i in range(GROUP):
+                        difference = values[s, b, i] - values[t, b, i]
+                        square[i] += difference * difference
+                for i in range(GROUP):
+                    distance = np.sqrt(square[i]) * valid[s, i] * valid[t, i]
+                    sums[s, i] += distance
+                    sums[t, i] += distance
+        for i in range(width):
+            best, least = -1, np.float32(np.inf)
+            for t in range(dates):
+                if valid[t, i] > 0 and sums[t, i] < least:
+                    best, least = t, sums[t, i]
+            out[start + i] = best
+
+
+@kernel
+def _load(block: np.ndarray, pixel: int, lane: int, values: np.ndarray, valid: np.ndarray, centre: np.ndarray) -> int:
+    """Put a pixel into a lane with its mean as first centre; return its number of dates."""
+    dates, bands, _ = block.shape
+    n = 0
+    for t in range(dates):
+        here = block[t, 0, pixel] == block[t, 0, pixel]
+        valid[t, lane] = np.float32(here)
+        n += here
+        for b in range(bands):
+            values[t, b, lane] = block[t, b, pixel] if here else np.float32(0.0)
+    for b in range(bands):
+        total = 0.0
+        for t in range(dates):
+            total += values[t, b, lane]
+        centre[b, lane] = np.float32(total / n) if n > 0 else np.float32(np.nan)
+    return n
+
+
+@kernel
+def _step(
+    values: np.ndarray, valid: np.ndarray, centre: np.ndarray, work: np.ndarray, weighted: np.ndarray, moved: np.ndarray
+) -> None:
+    """One over-relaxed Weiszfeld step of all lanes; ``moved`` gets squared step and squared norm."""
+    dates, bands, _ = values.shape
+    square, weight, total = work[0], work[1], work[2]
+    total[:] = np.float32(0.0)
+    weighted[:] = np.float32(0.0)
+    for t in range(dates):
+        square[:] = np.float32(0.0)
+        for b in range(bands):
+            for i in range(GROUP):
+                difference = values[t, b, i] - centre[b, i]
+                square[i] += difference * difference
+        for i in range(GROUP):
+            # a centre on a date would divide by zero; a micro-reflectance away it only slows down there
+            weight[i] = valid[t, i] / max(np.sqrt(square[i]), np.float32(1e-6))
+            total[i] += weight[i]
+        for b in range(bands):
+            for i in range(GROUP):
+                weighted[b, i] += weight[i] * values[t, b, i]
+    moved[:] = np.float32(0.0)
+    for b in range(bands):
+        for i in range(GROUP):
+            change = weighted[b, i] / total[i] - centre[b, i]
+            moved[0, i] += change * change
+            moved[1, i] += centre[b, i] * centre[b, i]
+            centre[b, i] += np.float32(1.5) * change
+
+
+@kernel
+def geomedian(block: np.ndarray, tolerance: float, max_steps: int, out: np.ndarray) -> None:
+    """Geometric median of the dates of each pixel: the spectrum with the least sum of distances to them.
+
+    Weiszfeld's iteration from the mean, over-relaxed by 1.5. A lane whose step has become smaller than
+    ``tolerance`` times the norm of the spectrum is written out and takes the next pixel, so that slow pixels
+    do not hold up their neighbours.
+
+    Parameters
+    ----------
+    block : ndarray (dates, bands, pixels) float32
+        A date is missing where its first band is NaN (see `unify`).
+    tolerance : float
+        Relative step at which a pixel is done.
+    max_steps : int
+        Steps after which a pixel is done in any case.
+    out : ndarray (bands, pixels) float32
+        NaN where no date is left; the mean where there are one or two. Written.
+
+    References
+    ----------
+    Weiszfeld (1937), Tohoku Mathematical Journal 43; Ostresh (1978), Operations Research 26(4), 597-609
+    (convergence for relaxation factors below 2); Roberts et al. (2017), doi:10.1109/TGRS.2017.2723896.
+    """
+    dates, bands, pixels = block.shape
+    values = np.zeros((dates, bands, GROUP), np.float32)
+    valid = np.zeros((dates, GROUP), np.float32)
+    centre = np.zeros((bands, GROUP), np.float32)
+    work = np.zeros((3, GROUP), np.float32)
+    weighted = np.zeros((bands, GROUP), np.float32)
+    moved = np.zeros((2, GROUP), np.float32)
+    pixel = np.full(GROUP, -1, np.int64)
+    steps = np.zeros(GROUP, np.int64)
+    limit = np.float32(tolerance * tolerance)
+    upcoming, active = 0, 1
+    while active > 0:
+        active = 0
+        for i in range(GROUP):
+            done = pixel[i] >= 0 and (moved[0, i] <= limit * moved[1, i] or steps[i] >= max_steps)
+            if done:
+                for b in range(bands):
+                    out[b, pixel[i]] = centre[b, i]
+            if done or pixel[i] < 0:
+                pixel[i] = -1
+                while upcoming < pixels and pixel[i] < 0:
+                    n = _load(block, upcoming, i, values, valid, centre)
+                    if n > 2:
+                        pixel[i], steps[i] = upcoming, 0
+                    else:
+                        for b in range(bands):
+                            out[b, upcoming] = centre[b, i]
+                    upcoming += 1
+            active += pixel[i] >= 0
+        if active > 0:
+            _step(values, valid, centre, work, weighted, moved)
+            steps += 1

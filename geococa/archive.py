@@ -1,0 +1,484 @@
+"""An archive of tiles through the pipeline: plan, ledger, resume, workers, merge.
+
+A tile is the unit of work, since its years inform each other. Every file is written whole or not at all, and a task gets its
+row in the ledger only after its files, so an interrupted run resumes where it was. A tile that fails is named with its
+reason and its hectares count as unobserved; the others finish.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from geococa.areas import areas_table, merge_areas, zonal_area
+from geococa.errors import ArchiveBusy, GeococaError, InputRefused
+from geococa.ledger import Ledger, Task, file_fingerprint, file_sha256, hash_of, replace_file
+from geococa.legend import NO_DATA
+from geococa.models import read_model, train
+from geococa.outputs import Outputs, areas_from_table, write_outputs
+from geococa.pipeline import run_tile, sample_table
+from geococa.recipe import Recipe
+from geococa.samples import read_samples
+from geococa.tiles import TileRef, find_tiles, read_raster
+from geococa.zones import coverage_fraction, own_tiles, read_zones
+
+if TYPE_CHECKING:
+    from geopandas import GeoDataFrame
+    from shapely.geometry.base import BaseGeometry
+
+    from geococa.models import Model
+
+__all__ = ["ArchiveResult", "Plan", "plan_archive", "run_archive", "train_model"]
+
+log = logging.getLogger("geococa")
+
+CODE_SCHEMA = "1"
+"""Changes whenever the same input would give other maps; part of every task's key."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how many are done, how many there are."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do.
+
+    Attributes
+    ----------
+    tiles : tuple of TileRef
+        Tiles found, by id.
+    years : tuple of int
+        Years mapped for every tile.
+    tasks : pandas.DataFrame
+        One row a tile: ``tile, scenes, years, action`` ("compute" or "reuse") and ``reason``.
+    """
+
+    tiles: tuple[TileRef, ...]
+    years: tuple[int, ...]
+    tasks: pd.DataFrame
+
+
+@dataclass
+class ArchiveResult:
+    """What a run left.
+
+    Attributes
+    ----------
+    out : pathlib.Path
+        Output folder.
+    areas : xarray.Dataset
+        Hectares per year, zone and class as `geococa.zonal_area` gives them, merged over tiles.
+    outputs : Outputs
+        Trends, accuracy, comparison with the truth, and the files written.
+    computed, reused : tuple of str
+        Ids of the tiles computed now and taken from an earlier run.
+    failed : dict of str to str
+        Id and reason of every tile that failed.
+    """
+
+    out: Path
+    areas: xr.Dataset
+    outputs: Outputs
+    computed: tuple[str, ...] = ()
+    reused: tuple[str, ...] = ()
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Everything that the tasks of one run share."""
+
+    archive: Path
+    recipe: Recipe
+    folder: Path
+    tiles: tuple[TileRef, ...]
+    years: tuple[int, ...]
+    workers: int
+    threads: int
+    progress: Progress
+
+    @property
+    def model_path(self) -> Path:
+        return self.folder / "model.geococa"
+
+
+def plan_archive(
+    archive: str | os.PathLike[str], recipe: Recipe | str | os.PathLike[str], out: str | os.PathLike[str]
+) -> Plan:
+    """Say what a run would compute and what it would reuse; nothing is computed or written.
+
+    Parameters
+    ----------
+    archive, recipe, out
+        As for `run_archive`.
+
+    Returns
+    -------
+    Plan
+    """
+    settings = recipe if isinstance(recipe, Recipe) else Recipe.read(Path(recipe))
+    job = _job(Path(archive), settings, Path(out), 1, None, _silent)
+    rows = []
+    with Ledger.peek(job.folder) as ledger:
+        for tile in job.tiles:
+            action, reason = ledger.state(_maps_task(job, tile))
+            rows.append(
+                {
+                    "tile": tile.tile,
+                    "scenes": len(tile.scenes),
+                    "years": f"{job.years[0]}-{job.years[-1]}",
+                    "action": action,
+                    "reason": reason,
+                }
+            )
+    return Plan(job.tiles, job.years, pd.DataFrame(rows))
+
+
+def run_archive(
+    archive: str | os.PathLike[str],
+    recipe: Recipe | str | os.PathLike[str],
+    *,
+    out: str | os.PathLike[str],
+    workers: int = 1,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> ArchiveResult:
+    """Run a whole archive: maps, hectares, trends and the report.
+
+    Parameters
+    ----------
+    archive : path
+        Folder with tile folders (`geococa.find_tiles`).
+    recipe : Recipe or path
+        Settings of every stage.
+    out : path
+        Output folder; a second run reuses whatever its inputs and settings still match.
+    workers : int
+        Processes over tiles; with 1, threads work on the blocks of one tile after the other.
+    threads : int, optional
+        Threads in each worker; processors divided by workers where not given. Results depend on neither.
+    progress : callable, optional
+        Called with ``(what, done, total)``.
+
+    Returns
+    -------
+    ArchiveResult
+
+    Raises
+    ------
+    ArchiveBusy
+        Another job works in ``out``.
+    InputRefused
+        The archive, samples, zones or model can't be used. A single unusable tile does not raise: it is listed in ``failed``.
+    """
+    settings = recipe if isinstance(recipe, Recipe) else Recipe.read(Path(recipe))
+    folder = Path(out)
+    with _locked(folder):
+        return _run(_job(Path(archive), settings, folder, workers, threads, progress or _silent))
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Make the output folder, or recognise one of ours, and hold it; never write into somebody else's."""
+    from filelock import FileLock, Timeout
+
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise InputRefused(f"{folder} is a link or a file; choose another output folder")
+    ours = (folder / Ledger.NAME).exists() or (folder / ".lock").exists()
+    if folder.is_dir() and any(folder.iterdir()) and not ours:
+        raise InputRefused(f"{folder} is not empty and was not made by geococa; choose an empty or new output folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputRefused(f"{folder} can't be made: {error.strerror}; choose another output folder") from None
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ArchiveBusy(f"{folder} is in use by another job; wait for it, or choose another output folder") from None
+    except OSError as error:
+        raise InputRefused(f"{folder} can't be written: {error.strerror}; choose another output folder") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    del what, done, total
+
+
+def _job(archive: Path, recipe: Recipe, folder: Path, workers: int, threads: int | None, progress: Progress) -> _Job:
+    if workers < 1:
+        raise InputRefused(f"workers must be 1 or more, got {workers}")
+    tiles = tuple(find_tiles(archive, pattern=recipe.scenes.pattern))
+    if not tiles:
+        raise InputRefused(f"no tiles found in {archive}: expected tile folders with scenes; see 'geococa run --help'")
+    found = sorted({year for tile in tiles for year in tile.years})
+    first, last = recipe.scenes.years or (found[0], found[-1])
+    years = tuple(range(first, last + 1))
+    if not set(years) & set(found):
+        raise InputRefused(f"the recipe asks for {first}-{last}, but {archive} has scenes of {found[0]}-{found[-1]}")
+    share = threads or max(1, (os.cpu_count() or 1) // workers)
+    return _Job(archive, recipe, folder, tiles, years, workers, share, progress)
+
+
+def _run(job: _Job) -> ArchiveResult:
+    if job.recipe.zones.path is None:
+        raise InputRefused("the recipe names no zones; set path under [zones] to the park polygons")
+    zones = read_zones(job.recipe.zones.path, name=job.recipe.zones.name, layer=job.recipe.zones.layer)
+    with Ledger.open(job.folder) as ledger:
+        model = _model(job, ledger)
+        todo = [tile for tile in job.tiles if ledger.state(_maps_task(job, tile))[0] == "compute"]
+        failed = _run_tiles(job, ledger, todo, model)
+        areas = _areas(job, ledger, zones, model, failed)
+        outputs = write_outputs(
+            job.folder,
+            areas,
+            job.recipe,
+            zones,
+            model,
+            maps={tile.tile: _maps(job, tile.tile) for tile in job.tiles if tile.tile not in failed},
+            inputs={tile.tile: [scene.id for scene in tile.scenes] for tile in job.tiles},
+            failed=failed,
+        )
+        ledger.done(Task("outputs", "archive", hash_of(job.recipe.settings())), outputs.files)
+    new = {tile.tile for tile in todo}
+    return ArchiveResult(
+        job.folder,
+        areas,
+        outputs,
+        computed=tuple(tile.tile for tile in todo if tile.tile not in failed),
+        reused=tuple(tile.tile for tile in job.tiles if tile.tile not in new),
+        failed=failed,
+    )
+
+
+# Keys: everything that a result depends on --------------------------------------------------------------------------
+
+
+def _inputs(tile: TileRef) -> list[Any]:
+    files = []
+    for scene in tile.scenes:
+        path = Path(scene.path)
+        members = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        files += [file_fingerprint(member, Path(tile.path)) for member in members]
+    return files
+
+
+def _model_key(job: _Job) -> str:
+    settings = job.recipe.settings()
+    if job.recipe.model.path is not None:
+        return file_sha256(job.recipe.model.path)
+    samples = job.recipe.model.samples
+    if samples is None:
+        raise InputRefused("the recipe names neither a model nor samples; set path or samples under [model]")
+    if not samples.is_file():
+        raise InputRefused(f"no samples at {samples}; set samples under [model] to the reference points or polygons")
+    upstream = [
+        settings[section] for section in ("scenes", "clear_sky", "reflectance", "composite", "features", "model")
+    ]
+    return hash_of(CODE_SCHEMA, upstream, file_sha256(samples), [_inputs(tile) for tile in job.tiles])
+
+
+def _maps_task(job: _Job, tile: TileRef) -> Task:
+    settings = job.recipe.settings()
+    stages = [settings[s] for s in ("scenes", "clear_sky", "reflectance", "composite", "features", "labels")]
+    return Task("maps", tile.tile, hash_of(CODE_SCHEMA, stages, _model_key(job), _inputs(tile), job.years))
+
+
+def _areas_task(job: _Job, tile: str, maps: dict[int, Path], owned: BaseGeometry) -> Task:
+    zones = job.recipe.zones
+    assert zones.path is not None
+    checksums = [file_sha256(path) for _, path in sorted(maps.items())]
+    return Task(
+        "areas",
+        tile,
+        hash_of(
+            CODE_SCHEMA,
+            checksums,
+            file_sha256(zones.path),
+            zones.name,
+            zones.layer,
+            job.recipe.areas.method,
+            owned.wkb_hex,
+        ),
+    )
+
+
+# Stages of a run -----------------------------------------------------------------------------------------------------
+
+
+def _model(job: _Job, ledger: Ledger) -> Model:
+    """Read the model, or train it from the recipe's samples."""
+    task = Task("model", "archive", _model_key(job))
+    if ledger.state(task)[0] == "reuse":
+        return read_model(job.model_path)
+    given = job.recipe.model.path
+    model = read_model(given) if given is not None else _train(job)
+    model.write(job.model_path)
+    ledger.done(task, [job.model_path])
+    return model
+
+
+def _train(job: _Job) -> Model:
+    settings = job.recipe.model
+    if settings.samples is None:
+        raise InputRefused("the recipe names no samples; set samples under [model] to the reference points or polygons")
+    job.progress("sampling features", 0, 1)
+    samples = read_samples(settings.samples, class_column=settings.class_column, year_column=settings.year_column)
+    table = sample_table(job.tiles, samples, job.recipe)
+    job.progress("sampling features", 1, 1)
+    return train(table, _feature_columns(table), method=settings.method, seed=settings.seed, **settings.options)
+
+
+def train_model(archive: str | os.PathLike[str], recipe: Recipe, *, progress: Progress | None = None) -> Model:
+    """Train the model of a recipe from its samples and an archive.
+
+    Parameters
+    ----------
+    archive : path
+        Folder with tile folders.
+    recipe : Recipe
+        Its sections up to ``[model]`` are used.
+    progress : callable, optional
+        Called with ``(what, done, total)``.
+
+    Returns
+    -------
+    Model
+    """
+    return _train(_job(Path(archive), recipe, Path(), 1, None, progress or _silent))
+
+
+def _feature_columns(table: pd.DataFrame) -> list[str]:
+    known = {"class", "year", "tile", "sample", "row", "col", "x", "y", "block"}
+    return [str(column) for column in table.columns if column not in known]
+
+
+def _maps(job: _Job, tile: str) -> dict[int, Path]:
+    return {year: job.folder / "maps" / f"{tile}_{year}_land_cover.tif" for year in job.years}
+
+
+def _run_tiles(job: _Job, ledger: Ledger, todo: list[TileRef], model: Model) -> dict[str, str]:
+    """Compute the maps of the tiles that need it; return the reasons of those that failed."""
+    failed: dict[str, str] = {}
+
+    def finish(tile: TileRef, future: Future[list[Path]]) -> None:
+        task = _maps_task(job, tile)
+        try:
+            ledger.done(task, future.result())
+        except Exception as error:
+            # whatever is wrong with one tile must not stop the batch; faults of ours keep their traceback in the log
+            failed[tile.tile] = f"{type(error).__name__}: {error}"
+            ledger.failed(task, failed[tile.tile])
+            log.error(
+                "tile %s failed: %s",
+                tile.tile,
+                failed[tile.tile],
+                exc_info=not isinstance(error, GeococaError | OSError),
+            )
+
+    if job.workers == 1:
+        for tile in todo:
+            future: Future[list[Path]] = Future()
+            try:
+                future.set_result(
+                    _tile_job(
+                        tile,
+                        job.recipe,
+                        model,
+                        job.folder,
+                        job.years,
+                        job.threads,
+                        _block_progress(job, tile),
+                    )
+                )
+            except Exception as error:
+                future.set_exception(error)
+            finish(tile, future)
+        return failed
+    with ProcessPoolExecutor(min(job.workers, max(len(todo), 1)), mp_context=get_context("spawn")) as pool:
+        waiting = {
+            pool.submit(_tile_job, tile, job.recipe, job.model_path, job.folder, job.years, job.threads): tile
+            for tile in todo
+        }
+        for done, future in enumerate(as_completed(waiting), start=1):
+            finish(waiting[future], future)
+            job.progress("classifying tiles", done, len(todo))
+    return failed
+
+
+def _block_progress(job: _Job, tile: TileRef) -> Callable[[int], None]:
+    rows, columns = tile.grid.shape
+    size = job.recipe.run.block_px
+    total, done = -(-rows // size) * -(-columns // size), [0]
+
+    def step(count: int) -> None:
+        done[0] += count
+        job.progress(f"classifying {tile.tile}", done[0], total)
+
+    return step
+
+
+def _tile_job(
+    tile: TileRef,
+    recipe: Recipe,
+    model: Model | Path,
+    folder: Path,
+    years: tuple[int, ...],
+    threads: int,
+    progress: Callable[[int], None] | None = None,
+) -> list[Path]:
+    """One tile, in this process or in a worker; only paths and plain values travel."""
+    ready = read_model(model) if isinstance(model, Path) else model
+    result = run_tile(tile, recipe, ready, folder / "maps", years=years, threads=threads, progress=progress)
+    return [*result.maps.values(), *result.observations.values()]
+
+
+def _areas(job: _Job, ledger: Ledger, zones: GeoDataFrame, model: Model, failed: dict[str, str]) -> xr.Dataset:
+    """Hectares of every tile's own ground, merged; the ground of a failed tile counts as unobserved."""
+    owners = own_tiles({tile.tile: tile.grid for tile in job.tiles}).set_index("tile")
+    (job.folder / "areas").mkdir(exist_ok=True)
+    parts = []
+    for done, tile in enumerate(job.tiles, start=1):
+        owned = owners.loc[tile.tile, "geometry"]
+        path = job.folder / "areas" / f"{tile.tile}.csv"
+        maps = {} if tile.tile in failed else _maps(job, tile.tile)
+        task = _areas_task(job, tile.tile, maps, owned)
+        if tile.tile in failed or ledger.state(task)[0] == "compute":
+            areas = _tile_areas(job, tile, maps, zones, owned, model)
+            replace_file(path, areas_table(areas).to_csv(index=False, float_format="%.17g").encode())
+            if tile.tile not in failed:
+                ledger.done(task, [path])
+        parts.append(areas_from_table(pd.read_csv(path), zones))
+        job.progress("measuring hectares", done, len(job.tiles))
+    return merge_areas(parts, zones)
+
+
+def _tile_areas(
+    job: _Job, tile: TileRef, maps: dict[int, Path], zones: GeoDataFrame, owned: BaseGeometry, model: Model
+) -> xr.Dataset:
+    share = coverage_fraction(zones, tile.grid, owned=owned, allow_outside=True, threads=job.threads)
+    legend = model.legend.with_unclassified()
+    yearly = []
+    for year in job.years:
+        if maps:
+            land_cover = read_raster(maps[year])
+        else:
+            unseen = xr.DataArray(np.full(tile.grid.shape, NO_DATA, np.uint8), dims=("y", "x"))
+            land_cover = tile.grid.attach(unseen.assign_attrs(kind="land_cover", **legend.to_attrs()))
+        land_cover = land_cover.expand_dims(time=[np.datetime64(f"{year}-12-31", "ns")])
+        yearly.append(zonal_area(land_cover, share, area=job.recipe.areas.method))
+    return xr.concat(yearly, dim="time", data_vars="minimal", coords="minimal", compat="override")

@@ -1,0 +1,374 @@
+"""Stage 7: hectares per zone, year and class on the ellipsoid; what was not observed, or lies outside, stays apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyproj
+import xarray as xr
+
+from geococa._checks import check_dims, check_kind
+from geococa.area_density import ELLIPSOIDAL, parse_measure
+from geococa.coverage import Coverage, check_grid
+from geococa.errors import GridMismatch, InputRefused, KindMismatch, ZoneError
+from geococa.legend import Legend
+from geococa.polygons import geometry_areas_ha, rings_of
+from geococa.zonal_statistics import zonal_statistics
+from geococa.zonal_sums import class_sums_ha, exact_sum
+from geococa.zone_algebra import zone_overlaps
+
+if TYPE_CHECKING:
+    from geopandas import GeoDataFrame
+
+__all__ = [
+    "areas_table",
+    "merge_areas",
+    "observed_share",
+    "require_observed",
+    "zonal_area",
+    "zonal_statistics",
+    "zone_overlaps",
+]
+
+_CLOSED = 1e-9
+"""Relative difference of hectares below which two of them are the same."""
+_WORST_CLOSURE = 1e-3
+Float = npt.NDArray[np.float64]
+
+
+def zonal_area(land_cover: xr.DataArray, share: Coverage, *, area: str = ELLIPSOIDAL, threads: int = 1) -> xr.Dataset:
+    """Hectares of every class in every zone.
+
+    Parameters
+    ----------
+    land_cover : xarray.DataArray
+        uint8 ``(time, y, x)`` or ``(y, x)`` with CF flags, 255 = not observed, NumPy or Dask (read by blocks of rows).
+    share : Coverage
+        From `geococa.coverage_fraction` on the same grid.
+    area : str
+        ``"ellipsoidal"``: hectares of the WGS84 ellipsoid. ``"planar:EPSG:32618"``: hectares in the plane of that
+        projection, to compare with figures made so; they are off by up to 1.9 % in Colombia, and the result's
+        attributes say which they are.
+    threads : int
+        Threads over zones; the result is the same to the last bit whatever their number, and whatever the chunks of
+        the map.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``area_ha (time, zone, land_cover)``, ``unobserved_ha`` and ``outside_ha (time, zone)``, ``zone_ha (zone)``;
+        coordinate ``closure (zone)``. Every class of the legend and every zone is there, with 0 ha if need be. In
+        each zone and year, the classes and what was not observed or lies outside add up to ``zone_ha`` to 1e-9.
+
+    Raises
+    ------
+    KindMismatch
+        ``land_cover`` is no land-cover map.
+    GridMismatch
+        Map and coverage are on different grids.
+    InputRefused
+        The map holds a code that its legend does not name.
+
+    Notes
+    -----
+    A cell counts with its share inside the zone times its area; within one cell on the border, area is taken as
+    evenly spread. That leaves the sums 1e-7 or less away from the area of the polygon itself; they are multiplied by
+    ``closure``, the ratio of the two, so that tables add up. A closure far from 1 is refused.
+
+    Examples
+    --------
+    >>> import geopandas, shapely
+    >>> from geococa import Grid, as_land_cover, coverage_fraction
+    >>> grid = Grid("EPSG:32618", (100, 0, 500000, 0, -100, 300000), (2, 2))
+    >>> labels = grid.attach(xr.DataArray(np.array([[1, 1], [2, 255]], np.uint8), dims=("y", "x")))
+    >>> square = shapely.box(500000, 299800, 500200, 300000)
+    >>> park = geopandas.GeoDataFrame({"zone": ["park"]}, geometry=[square], crs=grid.crs)
+    >>> areas = zonal_area(as_land_cover(labels, ["coca", "forest"]), coverage_fraction(park, grid))
+    >>> areas.area_ha.sel(zone="park").values.round(4)
+    array([2.0016, 1.0008])
+    >>> areas.unobserved_ha.values.round(4)
+    array([1.0008])
+    """
+    check_kind(land_cover, "land_cover")
+    check_dims(land_cover, "y", "x", optional=("time",))
+    if land_cover.dtype != np.uint8:
+        raise KindMismatch(
+            f"a land-cover map is uint8, got {land_cover.dtype}; make one with geococa.as_land_cover(labels, classes)"
+        )
+    check_grid(land_cover, share, "land_cover")
+    legend = Legend.from_attrs(land_cover.attrs)
+    single = "time" not in land_cover.dims
+    maps = land_cover.expand_dims("time") if single else land_cover.transpose("time", "y", "x")
+    sums, legend = class_sums_ha(maps, share, legend, area=area, threads=threads)
+    zone_ha, inside_ha = share.measured(area)
+    sums, closure = _closed(sums, inside_ha, share)
+    outside = np.broadcast_to(zone_ha - inside_ha, sums.shape[:2])
+    time = {"time": maps["time"]} if "time" in maps.coords else {}
+    dims = ("time", "zone")
+    out = xr.Dataset(
+        {
+            "area_ha": (
+                (*dims, "land_cover"),
+                sums[:, :, :-1],
+                {"units": "ha", "long_name": "area of the class in the zone"},
+            ),
+            "unobserved_ha": (
+                dims,
+                sums[:, :, -1],
+                {"units": "ha", "long_name": "area of the zone that was not observed"},
+            ),
+            "outside_ha": (dims, outside.copy(), {"units": "ha", "long_name": "area of the zone outside the map"}),
+            "zone_ha": ("zone", zone_ha.copy(), {"units": "ha", "long_name": "area of the zone"}),
+        },
+        coords={
+            **time,
+            "zone": share.zone_names,
+            "land_cover": list(legend.names),
+            "closure": ("zone", closure, {"units": "1", "long_name": "factor that closes the sums"}),
+        },
+        attrs=_attrs(area),
+    )
+    return out.isel(time=0) if single else out
+
+
+def _attrs(area: str) -> dict[str, Any]:
+    planar = parse_measure(area)
+    surface = "WGS84 ellipsoid" if planar is None else f"plane of {planar.name}, not true areas of the ground"
+    return {
+        "kind": "areas",
+        "area": area,
+        "surface": surface,
+        "estimate": "pixel counting, not a design-based estimate",
+    }
+
+
+def _closed(sums: Float, inside_ha: Float, share: Coverage) -> tuple[Float, Float]:
+    """Multiply the sums of each zone so that they add up to its hectares on the raster."""
+    total = sums.sum(axis=2)
+    factor = np.divide(inside_ha[None, :], total, out=np.ones_like(total), where=total > 0)
+    # a zone that no cell of the raster holds, though its outline touches it: all of it is not observed
+    empty = (total == 0) & (inside_ha > 0)[None, :]
+    out = sums * factor[:, :, None]
+    out[:, :, -1] = np.where(empty, inside_ha[None, :], out[:, :, -1])
+    closure = factor[0] if len(factor) else np.ones(inside_ha.size)
+    whole_ha = share.grid.shape[0] and float(np.median(share.grid.cell_area_ha((0, 1))))
+    off = (np.abs(closure - 1) > _WORST_CLOSURE) & (np.abs(closure - 1) * inside_ha > 0.02 * whole_ha)
+    if off.any():
+        worst = int(np.abs(np.where(off, closure - 1, 0)).argmax())
+        raise GridMismatch(
+            f"zone {share.zone_names[worst]!r} has {inside_ha[worst]:.6g} ha on the map but its cells add up to "
+            f"{total[0, worst]:.6g} ha; the grid is too coarse or too distorted for it: use a finer map"
+        )
+    return out, closure
+
+
+def merge_areas(parts: Sequence[xr.Dataset], zones: GeoDataFrame) -> xr.Dataset:
+    """Add up the areas of many tiles whose ground does not overlap.
+
+    Parameters
+    ----------
+    parts : sequence of xarray.Dataset
+        From `zonal_area`, one for each tile, with coverages made with ``owned`` from `geococa.own_tiles`. A zone,
+        year or class that a tile lacks counts as 0 there.
+    zones : geopandas.GeoDataFrame
+        The zones, in the order wanted.
+
+    Returns
+    -------
+    xarray.Dataset
+        As `zonal_area` gives it; ``outside_ha`` is what no tile holds. The order of the tiles does not matter, to
+        the last bit.
+
+    Raises
+    ------
+    InputRefused
+        Two tiles count the same ground, or their areas were measured differently.
+    """
+    if not parts:
+        raise InputRefused("there are no areas to merge; give at least one result of geococa.zonal_area")
+    area = _common_measure(parts)
+    names = [str(name) for name in zones["zone"]]
+    years = np.unique(np.concatenate([np.atleast_1d(part["time"].values) for part in parts]))
+    classes = list(dict.fromkeys(str(name) for part in parts for name in part["land_cover"].values))
+    zone_ha = geometry_areas_ha(rings_of(zones.geometry.values), pyproj.CRS.from_user_input(zones.crs), area)
+    stacked = [
+        part.expand_dims("time") if "time" not in part.dims else part
+        for part in (p[["area_ha", "unobserved_ha"]] for p in parts)
+    ]
+    aligned = [
+        part.drop_vars("closure", errors="ignore").reindex(time=years, zone=names, land_cover=classes, fill_value=0.0)
+        for part in stacked
+    ]
+    area_ha = _summed([part["area_ha"].transpose("time", "zone", "land_cover").values for part in aligned])
+    unobserved = _summed([part["unobserved_ha"].transpose("time", "zone").values for part in aligned])
+    outside = zone_ha[None, :] - area_ha.sum(axis=2) - unobserved
+    twice = outside < -1e-6 * zone_ha[None, :] - 1e-6
+    if twice.any():
+        year, zone = np.argwhere(twice)[0]
+        raise InputRefused(
+            f"the tiles hold {zone_ha[zone] - outside[year, zone]:.6g} ha of zone {names[zone]!r}, which has "
+            f"{zone_ha[zone]:.6g} ha: overlapping tiles count the same ground; make each coverage with owned= from "
+            "geococa.own_tiles"
+        )
+    outside[np.abs(outside) <= _CLOSED * zone_ha[None, :]] = 0.0
+    # a sliver between two tiles' outlines may leave the sum above the zone by less than 1e-6 of it
+    excess = np.where(outside < 0, zone_ha[None, :] / (zone_ha[None, :] - outside), 1.0)
+    area_ha, unobserved, outside = area_ha * excess[:, :, None], unobserved * excess, np.maximum(outside, 0.0)
+    out = parts[0]
+    return xr.Dataset(
+        {
+            "area_ha": (("time", "zone", "land_cover"), area_ha, out["area_ha"].attrs),
+            "unobserved_ha": (("time", "zone"), unobserved, out["unobserved_ha"].attrs),
+            "outside_ha": (("time", "zone"), outside, out["outside_ha"].attrs),
+            "zone_ha": ("zone", zone_ha, out["zone_ha"].attrs),
+        },
+        coords={"time": years, "zone": names, "land_cover": classes},
+        attrs=out.attrs,
+    )
+
+
+def _common_measure(parts: Iterable[xr.Dataset]) -> str:
+    measures = {str(part.attrs.get("area", ELLIPSOIDAL)) for part in parts}
+    if len(measures) > 1:
+        raise InputRefused(
+            f"areas measured in different ways can't be added: {sorted(measures)}; use one area= for all tiles"
+        )
+    return measures.pop()
+
+
+def _summed(arrays: Sequence[Float]) -> Float:
+    """Elementwise sum that does not depend on the order of the arrays."""
+    stack = np.stack(arrays)
+    flat = stack.reshape(len(arrays), -1)
+    used = (flat != 0).sum(axis=0)
+    out = flat.sum(axis=0)
+    for column in np.flatnonzero(used > 2):
+        # addition of two numbers commutes; of more it does not
+        out[column] = exact_sum(flat[:, column])
+    total: Float = out.reshape(stack.shape[1:])
+    return total
+
+
+def areas_table(areas: xr.Dataset) -> pd.DataFrame:
+    """Areas as a tidy table.
+
+    Parameters
+    ----------
+    areas : xarray.Dataset
+        From `zonal_area` or `merge_areas`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row for each zone, year and class, in that order: ``zone, year, land_cover, area_ha, unobserved_ha,
+        outside_ha, zone_ha, observed_share``. ``year`` is missing (NA) where the map had no time.
+
+    Examples
+    --------
+    >>> areas = xr.Dataset(
+    ...     {"area_ha": (("time", "zone", "land_cover"), [[[1.0, 2.0]]]), "zone_ha": ("zone", [4.0]),
+    ...      "unobserved_ha": (("time", "zone"), [[1.0]]), "outside_ha": (("time", "zone"), [[0.0]])},
+    ...     coords={"time": np.array(["2020-12-31"], "datetime64[ns]"), "zone": ["a"],
+    ...             "land_cover": ["coca", "forest"]})
+    >>> areas_table(areas)[["zone", "year", "land_cover", "area_ha", "observed_share"]]
+      zone  year land_cover  area_ha  observed_share
+    0    a  2020       coca      1.0            0.75
+    1    a  2020     forest      2.0            0.75
+    """
+    _check_areas(areas)
+    wide = areas if "time" in areas.dims else areas.expand_dims("time")
+    if "time" in wide.coords and np.issubdtype(wide["time"].dtype, np.datetime64):
+        years: Any = pd.array(wide["time"].dt.year.values, dtype="int64")
+    elif "time" in wide.coords:
+        years = pd.array(wide["time"].values)
+    else:
+        years = pd.array([pd.NA] * wide.sizes["time"], dtype="Int64")
+    zones, classes = wide["zone"].values, wide["land_cover"].values
+    times, n_zones, n_classes = len(years), len(zones), len(classes)
+    area_ha = wide["area_ha"].transpose("zone", "time", "land_cover").values
+    per_year = {name: wide[name].transpose("zone", "time").values.ravel() for name in ("unobserved_ha", "outside_ha")}
+    seen = observed_share(wide).transpose("zone", "time").values.ravel()
+    table = pd.DataFrame(
+        {
+            "zone": np.repeat(zones, times * n_classes),
+            "year": years.take(np.tile(np.repeat(np.arange(times), n_classes), n_zones)),
+            "land_cover": np.tile(classes, n_zones * times),
+            "area_ha": area_ha.ravel(),
+            **{name: np.repeat(values, n_classes) for name, values in per_year.items()},
+            "zone_ha": np.repeat(wide["zone_ha"].values, times * n_classes),
+            "observed_share": np.repeat(seen, n_classes),
+        }
+    )
+    table.attrs = {key: str(value) for key, value in areas.attrs.items()}
+    return table
+
+
+def observed_share(areas: xr.Dataset) -> xr.DataArray:
+    """Share of each zone that was observed, per year.
+
+    Parameters
+    ----------
+    areas : xarray.Dataset
+        From `zonal_area` or `merge_areas`.
+
+    Returns
+    -------
+    xarray.DataArray
+        float64 ``(time, zone)`` in 0..1, NaN for a zone without area: classes over zone. Ground outside the map was
+        not observed.
+    """
+    _check_areas(areas)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        seen = areas["area_ha"].sum("land_cover") / areas["zone_ha"]
+    return seen.rename("observed_share").assign_attrs(units="1", long_name="share of the zone that was observed")
+
+
+def require_observed(areas: xr.Dataset, minimum: float = 0.7) -> xr.Dataset:
+    """Return ``areas`` if every zone was observed well enough in every year.
+
+    Parameters
+    ----------
+    areas : xarray.Dataset
+        From `zonal_area` or `merge_areas`.
+    minimum : float
+        Smallest share of a zone that must have been observed, 0..1.
+
+    Raises
+    ------
+    InputRefused
+        A zone was observed less in some year; the message lists them.
+    """
+    if not 0 <= minimum <= 1:
+        raise InputRefused(f"minimum must be a share between 0 and 1, got {minimum}")
+    seen = observed_share(areas)
+    seen = seen if "time" in seen.dims else seen.expand_dims("time")
+    short = [
+        f"{seen['zone'].values[zone]} {_year(seen, time)}: {float(seen[time, zone]):.0%}"
+        for time, zone in np.argwhere(~(seen.transpose("time", "zone").values >= minimum))
+    ]
+    if short:
+        more = f" and {len(short) - 10} more" if len(short) > 10 else ""
+        raise InputRefused(
+            f"{len(short)} zone-years were observed on less than {minimum:.0%} of the zone: "
+            f"{'; '.join(short[:10])}{more}. Lower the threshold, add scenes, or leave these out"
+        )
+    return areas
+
+
+def _year(seen: xr.DataArray, time: int) -> str:
+    if "time" not in seen.coords:
+        return ""
+    value = seen["time"].values[time]
+    return str(value)[:4] if np.issubdtype(seen["time"].dtype, np.datetime64) else str(value)
+
+
+def _check_areas(areas: xr.Dataset) -> None:
+    missing = [name for name in ("area_ha", "unobserved_ha", "outside_ha", "zone_ha") if name not in areas]
+    if missing:
+        raise KindMismatch(f"expected the areas that geococa.zonal_area gives, but {', '.join(missing)} is missing")
+    if areas.sizes.get("zone", 0) == 0:
+        raise ZoneError("the areas hold no zone")

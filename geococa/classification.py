@@ -1,0 +1,204 @@
+"""classify: from features to class probabilities or labels, whole or lazily, the same bytes either way."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from geococa._checks import check_dims, check_kind, is_lazy
+from geococa.errors import InputRefused, ModelRefused
+from geococa.legend import NO_DATA, UNCLASSIFIED
+
+if TYPE_CHECKING:
+    from geococa.models import Model
+
+__all__ = ["classify"]
+
+_CHUNK = 1 << 15
+_FEW = 1000
+_FAR = 20.0
+
+
+def classify(
+    features: xr.DataArray, model: Model, output: str = "probability", *, threads: int | None = None
+) -> xr.DataArray | xr.Dataset:
+    """Give every pixel the model's class probabilities, its label, or both.
+
+    Features are matched by name, so their order does not matter and further ones are ignored. A pixel with a
+    feature that is NaN or infinite counts as not observed. Dask in gives Dask out, and nothing is computed.
+
+    Parameters
+    ----------
+    features : xarray.DataArray
+        float32 (or float64, or integers) ``([time,] feature, y, x)`` with the coordinate ``feature``.
+    model : Model
+        From `geococa.train`, `geococa.Model.from_estimator` or `geococa.read_model`.
+    output : {"probability", "labels", "both"}
+        Labels alone are about twice as fast, since a forest may stop when a pixel's lead is safe.
+    threads : int, optional
+        Threads over blocks of pixels; one for each processor where not given. Dask arrays are left to Dask's
+        own scheduler. Results do not depend on it.
+
+    Returns
+    -------
+    xarray.DataArray or xarray.Dataset
+        ``"probability"``: float32 ``([time,] land_cover, y, x)``, sums to 1, NaN = not observed.
+        ``"labels"``: uint8 ``([time,] y, x)`` with CF flags, 255 = not observed, 0 = unclassified (no class
+        near enough, where the model rejects). ``"both"``: a Dataset with ``probability`` and ``land_cover``.
+
+    Raises
+    ------
+    ModelRefused
+        Features are missing, or are on another scale than those the model was trained with.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> from geococa import Model
+    >>> model = Model.from_rules({"classes": ["bare_soil", "forest"], "tree": {
+    ...     "test": "ndvi <= 0.3", "yes": {"class": "bare_soil"}, "no": {"class": "forest"}}})
+    >>> ndvi = xr.DataArray(np.array([[[0.1, 0.8, np.nan]]], "float32"), dims=("feature", "y", "x"),
+    ...                     coords={"feature": ["ndvi"]})
+    >>> classify(ndvi, model, output="labels").values.tolist()
+    [[1, 2, 255]]
+    """
+    if output not in ("probability", "labels", "both"):
+        raise InputRefused(f"output must be 'probability', 'labels' or 'both', got {output!r}")
+    check_kind(features, "features")
+    check_dims(features, "feature", "y", "x", optional=("time",))
+    selected = _select(features, model)
+    wanted = ("probability", "land_cover") if output == "both" else (
+        ("land_cover",) if output == "labels" else ("probability",))
+    made = {name: _wrap(name, _apply(selected, model, name, threads), selected, model) for name in wanted}
+    if output == "both":
+        return xr.Dataset(made, attrs={"model_sha256": model.sha256})
+    return made[wanted[0]]
+
+
+def _select(features: xr.DataArray, model: Model) -> xr.DataArray:
+    """Features in the model's order, dims ``([time,] feature, y, x)``."""
+    if "feature" not in features.coords:
+        raise ModelRefused(f"the features have no coordinate 'feature' with their names; the model needs "
+                           f"{', '.join(model.features)}")
+    names = [str(name) for name in features["feature"].values]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    missing = [name for name in model.features if name not in names]
+    if missing or twice:
+        surplus = [name for name in names if name not in model.features]
+        raise ModelRefused(f"the features do not fit the model: missing {missing}, named twice {twice}, not used {surplus}; "
+                           "compute them with geococa.spectral_features(composite, list(model.features))")
+    if features.dtype.kind not in "fiu":
+        raise InputRefused(f"features must be numbers, got {features.dtype}")
+    if tuple(names) != model.features:
+        features = features.isel(feature=[names.index(name) for name in model.features])
+    order = ("time", "feature", "y", "x") if "time" in features.dims else ("feature", "y", "x")
+    return features.transpose(*order)
+
+
+def _apply(features: xr.DataArray, model: Model, name: str, threads: int | None) -> Any:
+    """Array of one output, ``([time,] land_cover, y, x)`` or ``([time,] y, x)``; lazy for lazy features."""
+    axis = features.get_axis_num("feature")
+    if not is_lazy(features):
+        return _classify_stack(np.asarray(features.data), model, name, threads or os.cpu_count() or 1)
+    data = features.data.rechunk({axis: -1})
+    dtype: Any = np.float32 if name == "probability" else np.uint8
+    if name == "probability":
+        chunks = (*data.chunks[:axis], (len(model.classes),), *data.chunks[axis + 1 :])
+        return data.map_blocks(_classify_stack, model, name, 1, dtype=dtype, chunks=chunks,
+                               meta=np.empty((0,) * data.ndim, dtype))
+    return data.map_blocks(_classify_stack, model, name, 1, dtype=dtype, drop_axis=axis,
+                           meta=np.empty((0,) * (data.ndim - 1), dtype))
+
+
+def _classify_stack(stack: np.ndarray, model: Model, name: str, threads: int) -> np.ndarray:
+    """Classify ``([time,] feature, y, x)`` in chunks of pixels."""
+    *lead, n_features, rows, columns = stack.shape
+    planes = np.ascontiguousarray(stack).reshape((-1, n_features, rows * columns))
+    if name == "probability":
+        out = np.empty((len(planes), len(model.classes), rows * columns), dtype=np.float32)
+    else:
+        out = np.empty((len(planes), rows * columns), dtype=np.uint8)
+
+    def work(job: tuple[int, int]) -> None:
+        time, start = job
+        pixels = slice(start, start + _CHUNK)
+        _classify_chunk(planes[time, :, pixels], model, out[time, ..., pixels])
+
+    jobs = [(time, start) for time in range(len(planes)) for start in range(0, rows * columns, _CHUNK)]
+    if threads > 1 and len(jobs) > 1:
+        with ThreadPoolExecutor(min(threads, len(jobs))) as pool:
+            list(pool.map(work, jobs))
+    else:
+        for job in jobs:
+            work(job)
+    shape = (*lead, len(model.classes), rows, columns) if name == "probability" else (*lead, rows, columns)
+    return out.reshape(shape)
+
+
+def _classify_chunk(planes: np.ndarray, model: Model, out: np.ndarray) -> None:
+    """Classify one chunk ``(features, pixels)`` into ``out``: probabilities ``(classes, pixels)`` or labels ``(pixels,)``."""
+    if planes.dtype != np.float32:
+        exact = planes.dtype.kind in "iu" and planes.dtype.itemsize <= 2
+        planes = planes.astype(np.float32 if exact else np.float64)
+    observed = np.isfinite(planes).all(axis=0)
+    every = bool(observed.all())
+    if not every:
+        planes = planes[:, observed]
+    if planes.shape[1]:
+        _check_scale(planes, model)
+    if out.ndim == 2:
+        found = model.plane_probabilities(planes) if planes.shape[1] else np.empty((len(out), 0))
+        if every:
+            out[:] = found
+        else:
+            out[:] = np.nan
+            out[:, observed] = found
+        return
+    codes = np.asarray([*model.legend.codes, UNCLASSIFIED], dtype=np.uint8)
+    labels = codes[model.plane_labels(planes)] if planes.shape[1] else np.empty(0, np.uint8)
+    if every:
+        out[:] = labels
+    else:
+        out[:] = NO_DATA
+        out[observed] = labels
+
+
+def _check_scale(planes: np.ndarray, model: Model) -> None:
+    """Refuse features that are all far outside the range that the model was trained in, as digital numbers would be."""
+    if model.training_range is None or planes.shape[1] < _FEW:
+        return
+    low, high = model.training_range
+    smallest, largest = planes.min(axis=1), planes.max(axis=1)
+    reach = _FAR * np.maximum(high - low, 1e-6)
+    far = (smallest > high + reach) | (largest < low - reach) | ((low > 0) & (largest > 0) & (largest < low / _FAR))
+    if far.any():
+        i = int(np.flatnonzero(far)[0])
+        names = [name for name, bad in zip(model.features, far, strict=True) if bad]
+        raise ModelRefused(f"features {', '.join(names)} are on another scale than the model's: {model.features[i]} runs from "
+                           f"{smallest[i]:g} to {largest[i]:g}, in the training samples from {low[i]:g} to {high[i]:g}; "
+                           "give reflectance as in training (0 to 1), with scale and offset applied")
+
+
+def _wrap(name: str, data: Any, features: xr.DataArray, model: Model) -> xr.DataArray:
+    dims = [str(dim) for dim in features.dims if dim != "feature"]
+    kept = {str(key): coord for key, coord in features.coords.items() if "feature" not in coord.dims and key != "feature"}
+    attrs: dict[str, Any] = {"kind": name, "units": "1", "model_sha256": model.sha256, **model.legend.to_attrs()}
+    encoding = {"grid_mapping": features.encoding["grid_mapping"]} if "grid_mapping" in features.encoding else {}
+    if name == "probability":
+        dims.insert(dims.index("y"), "land_cover")
+        kept["land_cover"] = xr.DataArray(list(model.classes), dims="land_cover")
+        attrs["long_name"] = "class probability"
+        out = xr.DataArray(data, coords=kept, dims=dims, name=name, attrs=attrs)
+    else:
+        legend = model.legend.with_unclassified()
+        attrs = {**attrs, **legend.to_attrs(), "nodata": NO_DATA, "long_name": "land cover"}
+        encoding["_FillValue"] = NO_DATA
+        out = xr.DataArray(data, coords=kept, dims=dims, name=name, attrs=attrs)
+    if "grid_mapping" in features.attrs:
+        out.attrs["grid_mapping"] = features.attrs["grid_mapping"]
+    out.encoding = encoding
+    return out

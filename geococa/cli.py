@@ -1,0 +1,565 @@
+"""Command line: one subcommand is one public call; data on stdout, log and progress on stderr."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from geococa import __version__
+from geococa.errors import GeococaError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from geococa.archive import ArchiveResult
+
+PATH = click.Path(path_type=Path)
+FAILED_TILES = 3
+INTERRUPTED = 130
+
+
+class _Commands(click.Group):
+    """A group that suggests the nearest command, keeps pipeline order, and turns errors into one line and a code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            near = difflib.get_close_matches(args[0], self.commands, n=1)
+            if near:
+                error.message += f" Did you mean '{near[0]}'?"
+            raise
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except GeococaError as error:
+            click.echo(f"error: {error}", err=True)
+            ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo("interrupted; run the same command again to resume", err=True)
+            ctx.exit(INTERRUPTED)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="geococa")
+@click.option("-v", "--verbose", count=True, help="Say more on stderr (twice: with tracebacks).")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+@click.pass_context
+def main(ctx: click.Context, verbose: int, quiet: bool) -> None:
+    """Hectares of coca per national park and year from satellite tiles, with honest uncertainty and trend.
+
+    Start with:  geococa demo --out out/demo
+    """
+    level = logging.ERROR if quiet else logging.WARNING - 10 * min(verbose, 2)
+    logging.basicConfig(stream=sys.stderr, level=level, format="%(levelname)s %(message)s")
+    ctx.obj = {"quiet": quiet}
+
+
+@main.command()
+@click.argument("archive", type=PATH)
+@click.option("--recipe", required=True, type=PATH, help="Settings of every stage (TOML).")
+@click.option("--out", required=True, type=PATH, help="Output folder; a second run resumes there.")
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Processes over tiles.")
+@click.option("--threads", type=click.IntRange(1), help="Threads a worker; by default the processors shared out.")
+@click.option("--dry-run", is_flag=True, help="Print what would be computed and why, and stop.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.pass_context
+def run(
+    ctx: click.Context,
+    archive: Path,
+    recipe: Path,
+    out: Path,
+    workers: int,
+    threads: int | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Run the whole pipeline over an archive of tiles: maps, hectares, trends and the report.
+
+    Example:  geococa run sample_tiles --recipe sample_tiles/recipe.toml --out out/run
+    """
+    from geococa.archive import plan_archive, run_archive
+
+    if dry_run:
+        _print_table(plan_archive(archive, recipe, out).tasks, as_json)
+        return
+    with _progress(ctx.obj["quiet"]) as progress:
+        result = run_archive(archive, recipe, out=out, workers=workers, threads=threads, progress=progress)
+    _summary(result, as_json)
+    if result.failed:
+        ctx.exit(FAILED_TILES)
+
+
+@main.command()
+@click.argument("archive", type=PATH)
+@click.option("--recipe", required=True, type=PATH, help="Recipe file to write.")
+@click.option("--zones", type=PATH, help="Park polygons to name in it.")
+@click.option("--samples", type=PATH, help="Reference samples to name in it.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing recipe.")
+def init(archive: Path, recipe: Path, zones: Path | None, samples: Path | None, overwrite: bool) -> None:
+    """Look at an archive and write a commented recipe for it.
+
+    Example:  geococa init sample_tiles --recipe my.toml --zones parks.gpkg --samples samples.gpkg
+    """
+    from geococa.preflight import propose_recipe
+
+    propose_recipe(archive, recipe, zones=zones, samples=samples, overwrite=overwrite)
+    click.echo(f"wrote {recipe}; read it, then: geococa run {archive} --recipe {recipe} --out out")
+
+
+@main.command()
+@click.argument("archive", type=PATH)
+@click.option("--recipe", required=True, type=PATH, help="Recipe to check.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def check(archive: Path, recipe: Path, as_json: bool) -> None:
+    """Check a recipe against an archive before any work: settings, files, bands, years.
+
+    Example:  geococa check sample_tiles --recipe sample_tiles/recipe.toml
+    """
+    from geococa.preflight import check_recipe
+
+    _print_table(check_recipe(archive, recipe), as_json)
+
+
+@main.command()
+@click.argument("archive", type=PATH)
+@click.option("--recipe", required=True, type=PATH, help="Recipe whose [model] section is used.")
+@click.option("--out", required=True, type=PATH, help="Model file to write.")
+@click.pass_context
+def train(ctx: click.Context, archive: Path, recipe: Path, out: Path) -> None:
+    """Train a model from the recipe's samples and write it to a file.
+
+    Example:  geococa train sample_tiles --recipe sample_tiles/recipe.toml --out coca.model
+    """
+    from geococa.archive import train_model
+    from geococa.recipe import Recipe
+
+    with _progress(ctx.obj["quiet"]) as progress:
+        model = train_model(archive, Recipe.read(recipe), progress=progress)
+    model.write(out)
+    click.echo(f"wrote {out}: {model.kind}, {len(model.features)} features, classes {', '.join(model.classes)}")
+
+
+@main.command()
+@click.argument("tile", type=PATH)
+@click.option("--recipe", required=True, type=PATH, help="Settings of every stage.")
+@click.option("--model", required=True, type=PATH, help="Model file from 'geococa train'.")
+@click.option("--out", required=True, type=PATH, help="Folder for one land-cover COG a year.")
+@click.option("--threads", type=click.IntRange(1), help="Threads; by default one a processor.")
+def classify(tile: Path, recipe: Path, model: Path, out: Path, threads: int | None) -> None:
+    """Classify one tile: one land-cover COG a year.
+
+    Example:  geococa classify sample_tiles/18NXG --recipe sample_tiles/recipe.toml --model coca.model --out maps
+    """
+    from geococa.models import read_model
+    from geococa.pipeline import run_tile
+    from geococa.recipe import Recipe
+
+    result = run_tile(tile, Recipe.read(recipe), read_model(model), out, threads=threads)
+    for path in result.maps.values():
+        click.echo(path)
+
+
+@main.command()
+@click.argument("land_cover", metavar="MAP", type=PATH)
+@click.option(
+    "--zones",
+    required=True,
+    type=PATH,
+    help="Polygons: GeoPackage, GeoJSON, Shapefile, FlatGeobuf, GeoParquet.",
+)
+@click.option("--name", help="Column that names the zones; recognised where not given.")
+@click.option("--classes", help="Names of the codes, for maps that do not carry them: 1=coca,2=forest.")
+@click.option("--nodata", type=int, help="Code that means not observed, for maps that do not say.")
+@click.option("--area", default="ellipsoidal", show_default=True, help="ellipsoidal, or planar:EPSG:32618.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON rather than CSV.")
+def areas(
+    land_cover: Path,
+    zones: Path,
+    name: str | None,
+    classes: str | None,
+    nodata: int | None,
+    area: str,
+    as_json: bool,
+) -> None:
+    """Hectares of every class in every zone, of any classified raster.
+
+    Example:  geococa areas map.tif --zones parks.gpkg --name park --classes 1=coca,2=forest
+    """
+    from geococa.areas import areas_table, zonal_area
+    from geococa.grid import Grid
+    from geococa.zones import coverage_fraction, read_zones
+
+    labels = _read_land_cover(land_cover, classes, nodata)
+    share = coverage_fraction(read_zones(zones, name=name), Grid.from_xarray(labels))
+    _print_table(areas_table(zonal_area(labels, share, area=area)), as_json, csv=True)
+
+
+@main.command()
+@click.argument("land_cover", metavar="MAP", type=PATH)
+@click.option("--count", default=600, show_default=True, type=click.IntRange(1), help="Number of sample points.")
+@click.option("--allocation", default="neyman", show_default=True, help="neyman, proportional, equal or floor.")
+@click.option("--seed", default=0, show_default=True, type=int, help="Seed of the draw.")
+@click.option("--classes", help="Names of the codes, for maps that do not carry them: 1=coca,2=forest.")
+@click.option(
+    "--out",
+    required=True,
+    type=PATH,
+    help="GeoPackage to write: points with stratum and inclusion probability.",
+)
+def sample(land_cover: Path, count: int, allocation: str, seed: int, classes: str | None, out: Path) -> None:
+    """Draw a stratified random sample from a map, to be labelled by interpreters.
+
+    Example:  geococa sample out/maps/18NXG_2024_land_cover.tif --count 600 --out points.gpkg
+    """
+    from geococa.accuracy import sample_design
+
+    points = sample_design(_read_land_cover(land_cover, classes, None), count, allocation=allocation, seed=seed)
+    if out.exists():
+        raise click.UsageError(f"{out} exists; choose another name")
+    points.to_file(out, driver="GPKG", layer="samples")
+    click.echo(
+        f"wrote {len(points)} points to {out}; fill the empty label column, then: geococa assess MAP --samples {out}"
+    )
+
+
+@main.command()
+@click.argument("land_cover", metavar="MAP", type=PATH)
+@click.option("--samples", required=True, type=PATH, help="Labelled points.")
+@click.option("--class-column", default="class", show_default=True, help="Column with the reference class.")
+@click.option("--classes", help="Names of the codes, for maps that do not carry them: 1=coca,2=forest.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON rather than a table.")
+def assess(land_cover: Path, samples: Path, class_column: str, classes: str | None, as_json: bool) -> None:
+    """Accuracy of a map and design-based hectares with intervals, from labelled samples.
+
+    Example:  geococa assess out/maps/18NXG_2024_land_cover.tif --samples points.gpkg
+    """
+    from geococa.assessment import assess_map
+    from geococa.samples import read_samples
+
+    table = assess_map(_read_land_cover(land_cover, classes, None), read_samples(samples, class_column=class_column))
+    _print_table(table, as_json)
+
+
+@main.command()
+@click.argument("table", type=PATH)
+@click.option("--value", default="area_ha", show_default=True, help="Column with the hectares.")
+@click.option(
+    "--land-cover",
+    "class_name",
+    default="coca",
+    show_default=True,
+    help="Class, where the table has several.",
+)
+@click.option("--test", default="auto", show_default=True, help="Trend test.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON rather than CSV.")
+def trends(table: Path, value: str, class_name: str, test: str, as_json: bool) -> None:
+    """Trend of every zone in a table with columns zone, year and hectares.
+
+    Example:  geococa trends out/areas.csv
+    """
+    from geococa.outputs import read_series
+    from geococa.trends import area_trend
+
+    _print_table(area_trend(read_series(table, class_name), value=value, test=test), as_json, csv=True)
+
+
+@main.command()
+@click.argument("out", type=PATH)
+@click.option(
+    "--language",
+    type=click.Choice(["en", "es"]),
+    default="en",
+    show_default=True,
+    help="Language it opens in.",
+)
+@click.option("--to", "path", type=PATH, help="File to write; report.html in the folder by default.")
+def report(out: Path, language: str, path: Path | None) -> None:
+    """Write the report of a finished run again.
+
+    Example:  geococa report out/run --language es --to informe.html
+    """
+    from geococa.outputs import rewrite_report
+
+    click.echo(rewrite_report(out, path or out / "report.html", language=language))
+
+
+@main.command()
+@click.argument("out", type=PATH)
+@click.option("--to", "folder", required=True, type=PATH, help="Folder for the public files.")
+@click.option(
+    "--minimum-plots",
+    default=5,
+    show_default=True,
+    type=click.IntRange(2),
+    help="Cells with fewer plots are suppressed.",
+)
+@click.option("--include-plots", is_flag=True, help="Also export plot outlines, marked as sensitive.")
+def publish(out: Path, folder: Path, minimum_plots: int, include_plots: bool) -> None:
+    """Write public tables that give no plot away: 1 km cells, small counts suppressed.
+
+    Example:  geococa publish out/run --to public
+    """
+    from geococa.outputs import publish_run
+
+    for path in publish_run(out, folder, minimum_plots=minimum_plots, include_plots=include_plots):
+        click.echo(path)
+
+
+@main.command()
+@click.argument("out", type=PATH)
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def status(out: Path, as_json: bool) -> None:
+    """Show which tasks of an output folder are done or failed, and why.
+
+    Example:  geococa status out/run
+    """
+    from geococa.ledger import Ledger
+
+    _known_output(out)
+    with Ledger.peek(out) as ledger:
+        _print_table(ledger.tasks(), as_json)
+
+
+@main.command()
+@click.argument("out", type=PATH)
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@click.pass_context
+def verify(ctx: click.Context, out: Path, as_json: bool) -> None:
+    """Read every output again and compare its checksum with the ledger.
+
+    Example:  geococa verify out/run
+    """
+    from geococa.ledger import Ledger
+
+    _known_output(out)
+    with Ledger.peek(out) as ledger:
+        table = ledger.verify()
+    wrong = table[table["status"] != "ok"]
+    _print_table(wrong if len(wrong) and not as_json else table, as_json)
+    click.echo(f"{len(table) - len(wrong)} of {len(table)} files as recorded", err=True)
+    if len(wrong):
+        ctx.exit(4)
+
+
+@main.command()
+@click.argument("archive", type=PATH)
+@click.option("--size", "size_m", default=2400.0, show_default=True, type=float, help="Side of a tile in metres.")
+@click.option("--tiles", default=2, show_default=True, type=click.IntRange(1), help="Number of overlapping tiles.")
+@click.option("--years", default="2018-2024", show_default=True, help="First and last year.")
+@click.option("--dates-per-year", default=5, show_default=True, type=click.IntRange(1), help="Scenes a tile and year.")
+@click.option(
+    "--cloud-cover",
+    default=0.4,
+    show_default=True,
+    type=click.FloatRange(0, 0.95),
+    help="Mean share of cloud.",
+)
+@click.option("--seed", default=7, show_default=True, type=int, help="Same seed, same bytes.")
+@click.option("--overwrite", is_flag=True, help="Replace an archive that is there.")
+def simulate(
+    archive: Path,
+    size_m: float,
+    tiles: int,
+    years: str,
+    dates_per_year: int,
+    cloud_cover: float,
+    seed: int,
+    overwrite: bool,
+) -> None:
+    """Write a simulated archive with its parks, samples and true hectares.
+
+    Example:  geococa simulate my_archive --size 2000 --years 2018-2024 --seed 1
+    """
+    from geococa.synthetic import landscape, write_archive
+
+    scene = landscape(
+        size_m=size_m,
+        tiles=tiles,
+        years=_years(years),
+        dates_per_year=dates_per_year,
+        cloud_cover=cloud_cover,
+        seed=seed,
+    )
+    click.echo(write_archive(scene, archive, overwrite=overwrite))
+
+
+@main.command()
+@click.option(
+    "--archive",
+    default=Path("sample_tiles"),
+    show_default=True,
+    type=PATH,
+    help="Simulated archive; made where missing.",
+)
+@click.option("--out", default=Path("out/demo"), show_default=True, type=PATH, help="Output folder.")
+@click.pass_context
+def demo(ctx: click.Context, archive: Path, out: Path) -> None:
+    """Run the main job on the simulated sample archive and compare with its truth.
+
+    Example:  geococa demo --out out/demo
+    """
+    from geococa.archive import run_archive
+
+    if not archive.exists():
+        from geococa.synthetic import landscape, write_archive
+
+        click.echo(f"no archive at {archive}: simulating a small one there", err=True)
+        write_archive(landscape(seed=7), archive)
+    with _progress(ctx.obj["quiet"]) as progress:
+        result = run_archive(archive, archive / "recipe.toml", out=out, progress=progress)
+    _summary(result, as_json=False)
+    if result.failed:
+        ctx.exit(FAILED_TILES)
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def versions(as_json: bool) -> None:
+    """Print the versions that results depend on.
+
+    Example:  geococa versions --json
+    """
+    from geococa.outputs import provenance
+
+    found = provenance()
+    click.echo(
+        json.dumps(found, indent=2) if as_json else "\n".join(f"{name} {version}" for name, version in found.items())
+    )
+
+
+# What the commands share ------------------------------------------------------------------------------------------
+
+
+def _known_output(out: Path) -> None:
+    from geococa.errors import InputRefused
+    from geococa.ledger import Ledger
+
+    if not (out / Ledger.NAME).is_file():
+        raise InputRefused(
+            f"{out} is not the output folder of a run (it holds no {Ledger.NAME}); name the --out of 'geococa run'"
+        )
+
+
+def _years(text: str) -> range:
+    first, _, last = text.partition("-")
+    try:
+        years = range(int(first), int(last or first) + 1)
+    except ValueError:
+        raise click.BadParameter(f"expected years such as 2018-2024, got {text!r}") from None
+    if not years:
+        raise click.BadParameter(f"the last year lies before the first: {text!r}")
+    return years
+
+
+def _read_land_cover(path: Path, classes: str | None, nodata: int | None) -> Any:
+    from geococa.errors import InputRefused
+    from geococa.legend import as_land_cover
+    from geococa.tiles import read_raster
+
+    raster = read_raster(path)
+    if classes is None:
+        if raster.attrs.get("kind") != "land_cover":
+            raise InputRefused(f"{path} does not carry class names; name its codes with --classes 1=coca,2=forest,...")
+        return raster
+    try:
+        pairs = {int(code): name.strip() for code, name in (part.split("=") for part in classes.split(","))}
+    except ValueError:
+        raise click.BadParameter(f"expected --classes 1=coca,2=forest,... got {classes!r}") from None
+    return as_land_cover(raster, pairs, nodata=nodata)
+
+
+def _print_table(table: pd.DataFrame, as_json: bool, *, csv: bool = False) -> None:
+    if as_json:
+        click.echo(table.to_json(orient="records", indent=2, double_precision=10, date_format="iso"))
+    elif csv:
+        click.echo(table.to_csv(index=False), nl=False)
+    else:
+        click.echo(table.to_string(index=False) if len(table) else "nothing to show")
+
+
+def _summary(result: ArchiveResult, as_json: bool) -> None:
+    """Say what a run found, what failed, and where the report is."""
+    found = result.outputs
+    if as_json:
+        click.echo(
+            json.dumps(
+                {
+                    "out": str(result.out),
+                    "report": str(found.report),
+                    "computed": result.computed,
+                    "reused": result.reused,
+                    "failed": result.failed,
+                    "trends": json.loads(found.trends.to_json(orient="records")),
+                },
+                indent=2,
+            )
+        )
+        return
+    click.echo(found.text())
+    click.echo(f"\n{len(result.computed)} tiles computed, {len(result.reused)} reused, {len(result.failed)} failed")
+    for tile, reason in result.failed.items():
+        click.echo(f"  {tile}: {reason}", err=True)
+    click.echo(f"open {found.report}")
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Callable[[str, int, int], None] | None]:
+    """Progress bar on a terminal, one line every ten seconds otherwise; on stderr, never on stdout."""
+    if quiet:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _line_progress()
+        return
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    ) as bar:
+        tasks: dict[str, Any] = {}
+
+        def show(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total)
+            bar.update(tasks[what], completed=done, total=total)
+
+        yield show
+
+
+def _line_progress() -> Callable[[str, int, int], None]:
+    import time
+
+    last = [0.0]
+
+    def show(what: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if done == total or now - last[0] >= 10:
+            last[0] = now
+            click.echo(f"{what}: {done} of {total}", err=True)
+
+    return show
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,384 @@
+"""Coverage: the exact share of every cell of a grid inside every zone, sparse, with the zones' true hectares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import pyproj
+import xarray as xr
+
+from geococa.area_density import ELLIPSOIDAL
+from geococa.errors import CRSMismatch, GridMismatch, InputRefused, ZoneError
+from geococa.grid import Grid
+from geococa.polygons import Rings, into_pixels, rings_of
+from geococa.transforms import to_lonlat
+from geococa.zone_shapes import ZoneShapes, measured_ha, shapes_on_grid
+
+if TYPE_CHECKING:
+    from geopandas import GeoDataFrame
+
+__all__ = ["Coverage", "coverage_fraction", "dense_fractions"]
+
+Float = npt.NDArray[np.float64]
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+Sparse = tuple[Any, Any, Any, Any, Any, Any, Any, Any]
+"""Strips, spans and cells as `_kernels.coverage.sweep` returns them."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Coverage:
+    """Exact share of every cell of a grid inside every zone, sparse.
+
+    Made by `geococa.coverage_fraction`; made once for a grid and a set of zones, it serves all years and layers.
+    A *strip* is one row of one zone: *spans* of cells wholly inside, and border *cells* with their share.
+
+    Attributes
+    ----------
+    zones : geopandas.GeoDataFrame
+        The zones, with the column ``zone``.
+    grid : Grid
+        The grid.
+    strip_zone, strip_row : int32 array (strips,)
+        Zone and row of each strip, in order of zone and row.
+    span_offsets, cell_offsets : int64 array (strips + 1,)
+        First span and first border cell of each strip.
+    span_start, span_stop : int32 array (spans,)
+        Columns of the cells wholly inside, stop exclusive.
+    cell_column : int32 array (cells,)
+        Column of each border cell.
+    cell_fraction : float64 array (cells,)
+        Its share inside the zone, between 0 and 1.
+    """
+
+    zones: GeoDataFrame
+    grid: Grid
+    strip_zone: Int32
+    strip_row: Int32
+    span_offsets: Int64
+    span_start: Int32
+    span_stop: Int32
+    cell_offsets: Int64
+    cell_column: Int32
+    cell_fraction: Float
+    rings_px: Rings
+    _shapes: ZoneShapes
+    _areas: dict[str, tuple[Float, Float]] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Coverage: {len(self.zones)} zones on {self.grid.shape[0]} x {self.grid.shape[1]} cells, "
+            f"{self.strip_row.size} strips, {self.span_start.size} spans, {self.cell_column.size} border cells>"
+        )
+
+    @property
+    def zone_names(self) -> list[str]:
+        """Names of the zones."""
+        return [str(name) for name in self.zones["zone"]]
+
+    @property
+    def arrays(self) -> Sparse:
+        """Strips, spans and border cells in the order in which kernels take them."""
+        return (
+            self.strip_zone, self.strip_row, self.span_offsets, self.span_start, self.span_stop,
+            self.cell_offsets, self.cell_column, self.cell_fraction,
+        )  # fmt: skip
+
+    @property
+    def zone_ha(self) -> Float:
+        """Hectares of each zone on the ellipsoid, edges straight in the zones' own CRS; also where no raster is."""
+        return self.measured()[0]
+
+    @property
+    def inside_ha(self) -> Float:
+        """Hectares of each zone on the raster (and on the ground owned, where ``owned`` was given)."""
+        return self.measured()[1]
+
+    @property
+    def outside_ha(self) -> Float:
+        """Hectares of each zone off the raster (or owned by others)."""
+        zone, inside = self.measured()
+        return zone - inside
+
+    def measured(self, area: str = ELLIPSOIDAL) -> tuple[Float, Float]:
+        """Hectares of each zone, whole and on the raster, on the ellipsoid or in a plane (``"planar:EPSG:32618"``)."""
+        if area not in self._areas:
+            self._areas[area] = measured_ha(self._shapes, self.grid, area)
+        return self._areas[area]
+
+    def strips(self, row_start: int = 0, row_stop: int | None = None) -> Int64:
+        """Numbers of the strips in some rows, in order of zone and row."""
+        stop = self.grid.shape[0] if row_stop is None else row_stop
+        return np.flatnonzero((self.strip_row >= row_start) & (self.strip_row < stop))
+
+    def cells(self, zone: str | int) -> tuple[Int64, Int64, Float]:
+        """Rows, columns and shares of all cells of one zone.
+
+        Examples
+        --------
+        >>> import geopandas, shapely
+        >>> zones = geopandas.GeoDataFrame({"zone": ["a"]}, geometry=[shapely.box(0, 0, 15, 10)], crs="EPSG:32618")
+        >>> share = coverage_fraction(zones, Grid("EPSG:32618", (10, 0, 0, 0, -10, 20), (2, 2)))
+        >>> share.cells("a")
+        (array([1, 1]), array([0, 1]), array([1. , 0.5]))
+        """
+        number = self.zone_names.index(zone) if isinstance(zone, str) else zone
+        low, high = np.searchsorted(self.strip_zone, [number, number + 1])
+        return self.expand(np.arange(low, high))
+
+    def expand(self, strips: Int64, row_start: int = 0) -> tuple[Int64, Int64, Float]:
+        """Rows (from ``row_start``), columns and shares of every cell of some strips."""
+        from geococa._kernels import zonal
+
+        spans = self.span_offsets
+        whole = np.concatenate([[0], np.cumsum(self.span_stop.astype(np.int64) - self.span_start)])
+        count = int(
+            (whole[spans[strips + 1]] - whole[spans[strips]]).sum()
+            + (self.cell_offsets[strips + 1] - self.cell_offsets[strips]).sum()
+        )
+        rows, columns, shares = np.empty(count, np.int64), np.empty(count, np.int64), np.empty(count)
+        zonal.expand_strips(
+            strips,
+            self.strip_row,
+            spans,
+            self.span_start,
+            self.span_stop,
+            self.cell_offsets,
+            self.cell_column,
+            self.cell_fraction,
+            row_start,
+            rows,
+            columns,
+            shares,
+        )
+        return rows, columns, shares
+
+    def dense(self, row_start: int = 0, row_stop: int | None = None) -> xr.DataArray:
+        """Shares as a dense float64 array ``(zone, y, x)``; rows may be limited, since it grows with zones x cells."""
+        from geococa._kernels import coverage
+
+        stop = self.grid.shape[0] if row_stop is None else row_stop
+        out = np.zeros((len(self.zones), stop - row_start, self.grid.shape[1]))
+        coverage.fill_dense(*self.arrays, row_start, out)
+        array = xr.DataArray(
+            out,
+            dims=("zone", "y", "x"),
+            coords={"zone": self.zone_names},
+            name="coverage_fraction",
+            attrs={"units": "1", "long_name": "share of the cell inside the zone"},
+        )
+        return self.grid.window(row_start, stop, 0, self.grid.shape[1]).attach(array)
+
+
+def coverage_fraction(
+    zones: GeoDataFrame,
+    grid: Grid,
+    *,
+    owned: Any = None,
+    allow_outside: bool = False,
+    threads: int = 1,
+) -> Coverage:
+    """Exact share of every grid cell inside every zone.
+
+    Parameters
+    ----------
+    zones : geopandas.GeoDataFrame
+        Polygons in any CRS, from `geococa.read_zones`; zones may overlap. The column ``zone`` names them (the index
+        does where there is none).
+    grid : Grid
+        Grid of the map; ``geococa.Grid.from_xarray(land_cover)``. Any CRS, also rotated or south-up.
+    owned : shapely geometry, optional
+        Ground that counts on this grid, in longitude and latitude (`geococa.own_tiles`); what lies elsewhere is
+        outside.
+    allow_outside : bool
+        Accept that no zone touches the grid; else that is an error, since it mostly means a wrong CRS.
+    threads : int
+        Threads; the result does not depend on them.
+
+    Returns
+    -------
+    Coverage
+        Sparse shares, exact to rounding, and the hectares of each zone.
+
+    Raises
+    ------
+    CRSMismatch
+        The zones have no CRS, or none of them touches the grid.
+    ZoneError
+        A zone overlaps or crosses itself.
+
+    Notes
+    -----
+    An edge is the straight line between its vertices in the CRS of the zones. Where the grid has another CRS,
+    vertices are added until the edges follow that line to 1e-7 of the zone's area.
+
+    Examples
+    --------
+    >>> import geopandas, shapely
+    >>> zones = geopandas.GeoDataFrame({"zone": ["a"]}, geometry=[shapely.box(0, 0, 15, 10)], crs="EPSG:32618")
+    >>> coverage_fraction(zones, Grid("EPSG:32618", (10, 0, 0, 0, -10, 20), (2, 2))).dense().values[0]
+    array([[0. , 0. ],
+           [1. , 0.5]])
+    """
+    zones = _named(zones)
+    shapes, pixels = shapes_on_grid(zones, grid, owned)
+    arrays = _sweep(pixels, grid.shape, zones, threads)
+    share = Coverage(zones, grid, *arrays, pixels, shapes)
+    if not share.strip_row.size and not allow_outside:
+        raise CRSMismatch(_no_overlap(zones, grid))
+    return share
+
+
+def dense_fractions(geometries: Any, grid: Grid, *, threads: int = 1) -> Float:
+    """Shares of cells inside polygons that are in the CRS of the grid, dense.
+
+    Parameters
+    ----------
+    geometries : sequence of shapely Polygon or MultiPolygon
+        In the CRS of the grid.
+    grid : Grid
+        The grid.
+    threads : int
+        Threads; the result does not depend on them.
+
+    Returns
+    -------
+    float64 array (geometries, rows, columns)
+
+    Examples
+    --------
+    >>> import shapely
+    >>> dense_fractions([shapely.box(0, 0, 5, 5)], Grid("EPSG:32618", (10, 0, 0, 0, -10, 10), (1, 1)))
+    array([[[0.25]]])
+    """
+    from geococa._kernels import coverage
+
+    pixels = into_pixels(rings_of(geometries), grid.transform)
+    arrays = _sweep(pixels, grid.shape, None, threads)
+    out = np.zeros((len(pixels), *grid.shape))
+    coverage.fill_dense(*arrays, 0, out)
+    return out
+
+
+def _named(zones: GeoDataFrame) -> GeoDataFrame:
+    if not hasattr(zones, "geometry") or not hasattr(zones, "crs"):
+        raise InputRefused(f"zones must be a GeoDataFrame, got {type(zones).__name__}; geococa.read_zones makes one")
+    if zones.crs is None:
+        raise CRSMismatch(
+            "the zones have no coordinate reference system; set the one they were drawn in with zones.set_crs(...)"
+        )
+    if len(zones) == 0:
+        raise ZoneError("there are no zones")
+    if "zone" not in zones.columns:
+        frame = zones.to_frame("geometry") if not hasattr(zones, "columns") else zones
+        zones = frame.assign(zone=[str(name) for name in frame.index])
+    if zones["zone"].duplicated().any():
+        again = zones.loc[zones["zone"].duplicated(), "zone"].unique()[:5].tolist()
+        raise ZoneError(f"zone names must be unique, {again} occur more than once; rename them or dissolve the zones")
+    return zones
+
+
+def _tasks(rings: Rings, rows: int, threads: int) -> Iterable[tuple[int, int, int, int]]:
+    """Zones and rows of each task, in order of zone and row: zones in groups, and large ones cut by rows."""
+    zones = len(rings)
+    if threads <= 1 or zones == 0:
+        return [(0, zones, 0, rows)]
+    vertices = rings.ring_offsets[rings.zone_rings]
+    cost = np.diff(vertices) + 20
+    share = cost.sum() / (8 * threads)
+    tasks, first, load = [], 0, 0.0
+    for zone in range(zones):
+        if cost[zone] > 2 * share:
+            if zone > first:
+                tasks.append((first, zone, 0, rows))
+            bounds = _row_range(rings, zone, rows)
+            cuts = np.unique(np.linspace(bounds[0], bounds[1], 4 * threads + 1).astype(int))
+            tasks += [(zone, zone + 1, int(a), int(b)) for a, b in pairwise(cuts)]
+            first, load = zone + 1, 0.0
+            continue
+        load += cost[zone]
+        if load >= share:
+            tasks.append((first, zone + 1, 0, rows))
+            first, load = zone + 1, 0.0
+    if first < zones:
+        tasks.append((first, zones, 0, rows))
+    return tasks
+
+
+def _row_range(rings: Rings, zone: int, rows: int) -> tuple[int, int]:
+    low, high = rings.ring_offsets[rings.zone_rings[zone : zone + 2]]
+    y = rings.y[low:high]
+    return int(np.clip(np.floor(y.min()), 0, rows)), int(np.clip(np.ceil(y.max()), 0, rows))
+
+
+def _sweep(rings: Rings, shape: tuple[int, int], zones: GeoDataFrame | None, threads: int) -> Sparse:
+    """Run the sweep over all zones; arrays as `_kernels.coverage.sweep` returns them."""
+    from geococa._kernels import coverage
+
+    def run(task: tuple[int, int, int, int]) -> Any:
+        return coverage.sweep(rings.x, rings.y, rings.ring_offsets, rings.hole, rings.zone_rings, *task, shape[1])
+
+    tasks = list(_tasks(rings, shape[0], threads))
+    if len(tasks) == 1:
+        parts = [run(tasks[0])]
+    else:
+        with ThreadPoolExecutor(max_workers=threads) as pool:
+            parts = list(pool.map(run, tasks))
+    broken = max(int(part[8]) for part in parts)
+    if broken >= 0:
+        name = f"zone {zones['zone'].iloc[broken]!r}" if zones is not None else f"polygon {broken}"
+        raise ZoneError(
+            f"{name} overlaps or crosses itself, so shares of cells have no meaning; repair it with "
+            "geococa.read_zones or shapely.make_valid"
+        )
+    if len(parts) == 1:
+        single: Sparse = parts[0][:8]
+        return single
+    joined: Any = tuple(_joined([part[i] for part in parts], offsets=i in (2, 5)) for i in range(8))
+    return cast(Sparse, joined)
+
+
+def _joined(arrays: list[Any], *, offsets: bool) -> Any:
+    if not offsets:
+        return np.concatenate(arrays)
+    starts = np.concatenate([[0], np.cumsum([array[-1] for array in arrays])])
+    return np.concatenate([[0], *(array[1:] + start for array, start in zip(arrays, starts[:-1], strict=True))]).astype(
+        np.int64
+    )
+
+
+def _no_overlap(zones: GeoDataFrame, grid: Grid) -> str:
+    def place(crs: Any, bounds: Iterable[float]) -> str:
+        west, south, east, north = (float(v) for v in bounds)
+        x, y = np.array([west, west, east, east]), np.array([south, north, south, north])
+        lon, lat = to_lonlat(pyproj.CRS.from_user_input(crs))(x, y)
+        if not np.isfinite([lon, lat]).all():
+            return f"{west:.6g} {south:.6g} {east:.6g} {north:.6g} (off the earth)"
+        return f"longitude {lon.min():.3f} to {lon.max():.3f}, latitude {lat.min():.3f} to {lat.max():.3f}"
+
+    swapped = ""
+    if zones.crs.is_geographic:
+        _, south, _, north = zones.total_bounds
+        if abs(north) > 90 or abs(south) > 90:
+            swapped = " Longitude and latitude seem to be swapped."
+    return (
+        f"no zone touches the map: zones ({pyproj.CRS.from_user_input(zones.crs).name}) at "
+        f"{place(zones.crs, zones.total_bounds)}; map ({grid.crs.name}) at {place(grid.crs, grid.bounds)}.{swapped} "
+        "Check the CRS of both, or pass allow_outside=True if the map may lie elsewhere"
+    )
+
+
+def check_grid(array: xr.DataArray | xr.Dataset, share: Coverage, name: str) -> None:
+    """Refuse an array that is not on the grid of a coverage."""
+    grid = Grid.from_xarray(array)
+    if not grid.same_as(share.grid):
+        raise GridMismatch(
+            f"{name} is on another grid ({grid.shape} cells, {grid.crs.name}) than the coverage "
+            f"({share.grid.shape} cells, {share.grid.crs.name}); make the coverage with Grid.from_xarray({name})"
+        )

@@ -1,0 +1,264 @@
+"""Prediction engines: what a model's arrays compute, on planes of pixels, one engine for each kind of model.
+
+An engine takes ``(features, pixels)`` floats and gives ``(classes, pixels)`` probabilities or ``(pixels,)``
+class indices. Engines hold no state that a call changes, so threads may share one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from geococa.errors import ModelRefused
+from geococa.tree_walkers import UNDECIDED, Ballot, LaneWalker, make_walker
+
+__all__ = ["REJECTED", "Engine", "make_engine"]
+
+REJECTED = -1
+"""Class index of a pixel that no class may claim."""
+
+Arrays = Mapping[str, np.ndarray]
+Settings = Mapping[str, Any]
+
+
+class Engine(Protocol):
+    """What `geococa.models.Model` asks of a kind of model."""
+
+    def probabilities(self, planes: np.ndarray) -> np.ndarray:
+        """Probabilities float64 ``(classes, pixels)`` of ``planes`` ``(features, pixels)``, which may hold NaN."""
+        ...
+
+    def labels(self, planes: np.ndarray) -> np.ndarray:
+        """Class indices int32 ``(pixels,)``, or `REJECTED`, of ``planes`` ``(features, pixels)``."""
+        ...
+
+
+def make_engine(kind: str, arrays: Arrays, settings: Settings) -> Engine:
+    """Return the engine of a validated model."""
+    engines: dict[str, type[_Forest | _Boosting | _Gaussian | _SpectralAngle]] = {
+        "forest": _Forest,
+        "boosting": _Boosting,
+        "gaussian": _Gaussian,
+        "spectral_angle": _SpectralAngle,
+    }
+    if kind not in engines:
+        raise ModelRefused(f"no engine for models of kind {kind!r}; known are {', '.join(engines)}")
+    return engines[kind](arrays, settings)
+
+
+class _Scaled:
+    """Feature scaling that a pipeline puts before its classifier, in the pipeline's own arithmetic."""
+
+    def __init__(self, arrays: Arrays, settings: Settings) -> None:
+        steps = settings.get("scaling", [])
+        self._steps = [(step, arrays["scaling"][i][:, None]) for i, step in enumerate(steps)]
+
+    def scaled(self, planes: np.ndarray) -> np.ndarray:
+        if not self._steps:
+            return planes
+        out = planes.astype(planes.dtype, copy=True)
+        for step, amount in self._steps:
+            if step == "subtract":
+                out -= amount.astype(out.dtype)
+            elif step == "divide":
+                out /= amount.astype(out.dtype)
+            elif step == "multiply":
+                out *= amount
+            elif step == "add":
+                out += amount
+            elif step == "at_least":
+                np.maximum(out, amount.astype(out.dtype), out=out)
+            else:
+                np.minimum(out, amount.astype(out.dtype), out=out)
+        return out
+
+
+class _Trees(_Scaled):
+    """Sums of leaf values over trees, by the fastest way that gives the same sums."""
+
+    def __init__(self, arrays: Arrays, settings: Settings) -> None:
+        super().__init__(arrays, settings)
+        names = ("tree_start", "feature", "threshold", "left", "right", "missing_left", "leaf", "value", "tree_class")
+        self._trees = {name: np.ascontiguousarray(arrays[name]) for name in names}
+        self._input = np.dtype(settings.get("input", "float32"))
+        self._precision = np.dtype(settings.get("precision", "float64"))
+        self._base = np.asarray(arrays["base"], dtype=self._precision)
+        self._walker = make_walker(self._trees)
+
+    @property
+    def n_trees(self) -> int:
+        return len(self._trees["tree_class"])
+
+    def _prepared(self, planes: np.ndarray) -> np.ndarray:
+        """Scaled features in the precision that the source library compares in."""
+        values = self.scaled(planes)
+        if self._input == np.float32:
+            with np.errstate(over="ignore"):
+                values = values.astype(np.float32, copy=False)
+        return np.ascontiguousarray(values)
+
+    def _sums(self, values: np.ndarray) -> np.ndarray:
+        """Sums ``(classes, pixels)`` of prepared features."""
+        sums = np.empty((len(self._base), values.shape[1]), dtype=self._precision)
+        sums[:] = self._base[:, None]
+        single = _single(values) if self._walker is not None else None
+        if single is None or self._walker is None:
+            self._add_plain(values, sums)
+            return sums
+        missing = np.isnan(single).any(axis=0)
+        if not missing.any():
+            self._walker.add(single, sums)
+            return sums
+        for chosen, add in ((~missing, self._walker.add), (missing, self._add_plain)):
+            part = np.ascontiguousarray(sums[:, chosen])
+            add(np.ascontiguousarray(single[:, chosen]), part)
+            sums[:, chosen] = part
+        return sums
+
+    def _add_plain(self, values: np.ndarray, sums: np.ndarray) -> None:
+        from geococa._kernels import forest
+
+        forest.add_trees(values, *self._trees.values(), sums)
+
+
+def _single(values: np.ndarray) -> np.ndarray | None:
+    """Return the values as float32 where that changes none of them."""
+    if values.dtype == np.float32:
+        return values
+    with np.errstate(over="ignore"):
+        single = values.astype(np.float32)
+    return single if np.array_equal(single, values, equal_nan=True) else None
+
+
+class _Forest(_Trees):
+    """Mean of the class shares in the leaves (random forest, extra trees, one tree, rules)."""
+
+    def __init__(self, arrays: Arrays, settings: Settings) -> None:
+        super().__init__(arrays, settings)
+        lanes = self._walker if isinstance(self._walker, LaneWalker) else None
+        self._ballot = Ballot(self._trees, lanes) if lanes is not None else None
+
+    def probabilities(self, planes: np.ndarray) -> np.ndarray:
+        sums = self._sums(self._prepared(planes))
+        sums /= self.n_trees
+        return sums
+
+    def labels(self, planes: np.ndarray) -> np.ndarray:
+        values = self._prepared(planes)
+        single = _single(values) if self._ballot is not None else None
+        if single is None or self._ballot is None or np.isnan(single).any():
+            return self._first_best(values)
+        labels = self._ballot.labels(single)
+        open_ = np.flatnonzero(labels == UNDECIDED)
+        if len(open_):
+            labels[open_] = self._first_best(np.ascontiguousarray(values[:, open_]))
+        return labels
+
+    def _first_best(self, values: np.ndarray) -> np.ndarray:
+        """Most probable class, the first of equals, from the very sums that the source library compares."""
+        sums = self._sums(values)
+        sums /= self.n_trees
+        return sums.argmax(axis=0).astype(np.int32)
+
+
+class _Boosting(_Trees):
+    """Sum of scores through a link function."""
+
+    def __init__(self, arrays: Arrays, settings: Settings) -> None:
+        super().__init__(arrays, settings)
+        self._link = settings["link"]
+        self._slope = float(settings.get("slope", 1.0))
+        self._tie_up = settings.get("tie", "lower") == "upper"
+
+    def probabilities(self, planes: np.ndarray) -> np.ndarray:
+        scores = self._sums(self._prepared(planes)).astype(np.float64, copy=False)
+        if self._link == "softmax":
+            return _softmax(scores)
+        positive = _expit(self._slope * scores)
+        if self._link == "sigmoid":
+            return np.concatenate([1.0 - positive, positive])
+        positive /= positive.sum(axis=0)
+        return positive
+
+    def labels(self, planes: np.ndarray) -> np.ndarray:
+        scores = self._sums(self._prepared(planes))
+        if self._link == "sigmoid":
+            return (scores[0] >= 0 if self._tie_up else scores[0] > 0).astype(np.int32)
+        return scores.argmax(axis=0).astype(np.int32)
+
+
+class _Gaussian(_Scaled):
+    """Normal densities with priors (maximum likelihood, Mahalanobis, minimum distance, naive Bayes)."""
+
+    def __init__(self, arrays: Arrays, settings: Settings) -> None:
+        super().__init__(arrays, settings)
+        self._mean = np.ascontiguousarray(arrays["mean"], dtype=np.float64)
+        self._whitening = np.ascontiguousarray(arrays["whitening"], dtype=np.float64)
+        self._constant = np.asarray(arrays["constant"], dtype=np.float64)
+        self._limit = settings.get("rejection_distance")
+
+    def _distances(self, planes: np.ndarray) -> np.ndarray:
+        from geococa._kernels import gaussian
+
+        values = np.ascontiguousarray(self.scaled(planes))
+        distances = np.empty((len(self._mean), values.shape[1]))
+        strip = np.empty((self._mean.shape[1] + 1, gaussian.LANES))
+        gaussian.squared_distances(values, self._whitening, self._mean, strip, distances)
+        return distances
+
+    def probabilities(self, planes: np.ndarray) -> np.ndarray:
+        scores = self._distances(planes)
+        scores *= -0.5
+        scores += self._constant[:, None]
+        return _softmax(scores)
+
+    def labels(self, planes: np.ndarray) -> np.ndarray:
+        distances = self._distances(planes)
+        best = (self._constant[:, None] - 0.5 * distances).argmax(axis=0).astype(np.int32)
+        if self._limit is not None:
+            nearest = np.take_along_axis(distances, best[None].astype(np.intp), axis=0)[0]
+            best[nearest > self._limit] = REJECTED
+        return best
+
+
+class _SpectralAngle(_Scaled):
+    """Angle to each class's mean spectrum; blind to brightness, so to light and shade."""
+
+    def __init__(self, arrays: Arrays, settings: Settings) -> None:
+        super().__init__(arrays, settings)
+        self._direction = np.asarray(arrays["direction"], dtype=np.float64)
+        self._spread = float(settings["spread_rad"])
+        self._limit = settings.get("rejection_angle_rad")
+
+    def _angles(self, planes: np.ndarray) -> np.ndarray:
+        values = self.scaled(planes).astype(np.float64)
+        length = np.sqrt((values * values).sum(axis=0))
+        cosine = (self._direction @ values) / np.where(length > 0, length, 1.0)
+        angles: np.ndarray = np.arccos(np.clip(cosine, -1.0, 1.0))
+        return angles
+
+    def probabilities(self, planes: np.ndarray) -> np.ndarray:
+        return _softmax(-0.5 * (self._angles(planes) / self._spread) ** 2)
+
+    def labels(self, planes: np.ndarray) -> np.ndarray:
+        angles = self._angles(planes)
+        best = angles.argmin(axis=0).astype(np.int32)
+        if self._limit is not None:
+            best[angles.min(axis=0) > self._limit] = REJECTED
+        return best
+
+
+def _softmax(scores: np.ndarray) -> np.ndarray:
+    scores = scores - scores.max(axis=0)
+    np.exp(scores, out=scores)
+    scores /= scores.sum(axis=0)
+    return scores
+
+
+def _expit(scores: np.ndarray) -> np.ndarray:
+    # exp of minus the magnitude never overflows
+    small = np.exp(-np.abs(scores))
+    out: np.ndarray = np.where(scores >= 0, 1.0, small) / (1.0 + small)
+    return out

@@ -1,0 +1,598 @@
+"""How archives lie on disk: which folders and files are scenes of a tile, and which file holds which band.
+
+Recognised are scene folders with a STAC item, Sentinel-2 SAFE folders, Landsat bundles, and GeoTIFF or
+JPEG 2000 files with a date in their names. Only headers and metadata are read here, never pixels.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+from affine import Affine
+
+from geococa.errors import CRSMismatch, GridMismatch, InputRefused
+from geococa.grid import Grid
+from geococa.landsat_mtl import read_mtl
+from geococa.metadata import ProductMetadata, read_sentinel2_metadata
+from geococa.rasters import Header, crs_of, read_header
+from geococa.sensors import COMMON_NAMES, QUALITIES, Sensor, get_sensor, landsat_family
+from geococa.stac_items import read_stac_item
+
+__all__ = ["BandFile", "SceneRef", "TileRef", "tile_in", "tile_of"]
+
+UNKNOWN_SENSOR = "unknown"
+_RASTER = re.compile(r"\.(tiff?|jp2)$", re.IGNORECASE)
+_IDS = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+
+
+@dataclass(frozen=True)
+class BandFile:
+    """Where one band of a scene is: file, band number, and what its header said."""
+
+    path: str
+    driver: str
+    index: int
+    shape: tuple[int, int]
+    transform: tuple[float, ...]
+    crs_wkt: str
+    dtype: str
+    nodata: float | None
+    valid: tuple[float | None, float | None] = (None, None)
+
+    @classmethod
+    def of(cls, header: Header, index: int = 1) -> BandFile:
+        """Band ``index`` (from 1) of a raster."""
+        return cls(
+            header.path,
+            header.driver,
+            index,
+            header.shape,
+            header.transform,
+            header.crs_wkt,
+            header.dtypes[index - 1],
+            header.nodata[index - 1],
+        )
+
+    @property
+    def cell_area(self) -> float:
+        """Area of a cell in squared units of the CRS."""
+        return float(abs(Affine(*self.transform).determinant))
+
+    @property
+    def grid(self) -> Grid:
+        """Grid of the file."""
+        return Grid(crs_of(self.crs_wkt), Affine(*self.transform), self.shape)
+
+
+@dataclass(frozen=True)
+class SceneRef:
+    """One date of a tile, as found on disk.
+
+    Attributes
+    ----------
+    id : str
+        Product id, or the file's name.
+    datetime : datetime.datetime
+        Sensing time, UTC.
+    path : str
+        Folder or file.
+    sensor : str
+        Sensor name, ``"unknown"`` where neither metadata nor the caller say it.
+    files : dict of str to BandFile
+        By variable name; quality bands among them.
+    default : tuple of str
+        Bands that are opened where none are asked for.
+    scale, offset : dict of str to float
+        By variable name; bands whose numbers are not known are absent.
+    baseline : str
+        Processing baseline or software version.
+    problem : str
+        Why scale and offset are not known.
+    """
+
+    id: str
+    datetime: datetime
+    path: str
+    sensor: str
+    files: Mapping[str, BandFile] = field(hash=False)
+    default: tuple[str, ...]
+    scale: Mapping[str, float] = field(hash=False)
+    offset: Mapping[str, float] = field(hash=False)
+    baseline: str = ""
+    problem: str = ""
+
+    @property
+    def quality(self) -> tuple[str, ...]:
+        """Names of its quality bands."""
+        return tuple(name for name in self.files if name in QUALITIES)
+
+    def band_file(self, name: str) -> BandFile | None:
+        """File of a band; ``nir`` is served by ``nir08`` and the reverse where a sensor has only the other."""
+        other = {"nir": "nir08", "nir08": "nir"}.get(name, name)
+        return self.files.get(name) or self.files.get(other)
+
+    def coefficient(self, name: str, values: Mapping[str, float]) -> float:
+        """Scale or offset of a band, NaN where it is not known."""
+        other = {"nir": "nir08", "nir08": "nir"}.get(name, name)
+        return values.get(name if name in self.files else other, float("nan"))
+
+
+@dataclass(frozen=True)
+class TileRef:
+    """A tile: its grid and its scenes, found without reading a pixel.
+
+    Attributes
+    ----------
+    tile : str
+        Tile id: the name of its folder or file.
+    path : str
+        Folder or file.
+    sensor : str
+        Sensor of its scenes.
+    grid : Grid
+        Finest grid among its reflectance and quality bands.
+    scenes : tuple of SceneRef
+        In order of time.
+    """
+
+    tile: str
+    path: str
+    sensor: str
+    grid: Grid
+    scenes: tuple[SceneRef, ...]
+
+    @property
+    def years(self) -> tuple[int, ...]:
+        """Calendar years (UTC) with at least one scene."""
+        return tuple(sorted({scene.datetime.year for scene in self.scenes}))
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Names of bands that every scene can give."""
+        common = set.intersection(*({*scene.files} for scene in self.scenes))
+        if common & {"nir", "nir08"}:
+            common |= {"nir", "nir08"}
+        first = self.scenes[0].files
+        return tuple(
+            sorted(
+                common - set(QUALITIES),
+                key=lambda name: (name not in first, list(first).index(name) if name in first else 0),
+            )
+        )
+
+
+def tile_of(
+    path: str | os.PathLike[str], sensor: str | Sensor | None = None, *, date: str | datetime | None = None
+) -> TileRef:
+    """Find the scenes of a tile.
+
+    Parameters
+    ----------
+    path : path
+        Tile folder, one scene folder, or one raster.
+    sensor : str or Sensor, optional
+        Needed only where no metadata say it.
+    date : str or datetime.datetime, optional
+        Sensing time of a raster that does not say it.
+
+    Raises
+    ------
+    InputRefused
+        No scene is found, or one is unusable.
+    """
+    place = Path(path)
+    if not place.exists():
+        raise InputRefused(f"{place}: does not exist; give the folder of a tile, of a scene, or a GeoTIFF")
+    tile = tile_in(place, None if sensor is None else get_sensor(sensor), date)
+    if tile is None:
+        raise InputRefused(
+            f"{place}: no scene in it; expected scene folders (STAC item.json, SAFE, Landsat bundle) or rasters with a "
+            "date in their names"
+        )
+    return tile
+
+
+def tile_in(place: Path, sensor: Sensor | None, date: str | datetime | None = None) -> TileRef | None:
+    """Return the tile that a folder or file is, or None where it holds no scene."""
+    scenes = scenes_of(place, sensor, date)
+    if not scenes:
+        return None
+    name = place.stem if place.is_file() else place.resolve().name
+    if not _IDS.fullmatch(name):
+        raise InputRefused(
+            f"{place}: a tile's name must be of letters, digits, '_', '.', '-', at most 100; got {name!r}"
+        )
+    scenes = sorted(scenes, key=lambda scene: (scene.datetime, scene.id))
+    sensors = sorted({scene.sensor for scene in scenes})
+    return TileRef(name, str(place), ", ".join(sensors), _tile_grid(place, scenes), tuple(scenes))
+
+
+def scenes_of(place: Path, sensor: Sensor | None = None, date: str | datetime | None = None) -> list[SceneRef]:
+    """Scenes in a folder or file; an empty list where there is none."""
+    if place.is_file():
+        return [_file_scene(place, sensor, date)]
+    own = _folder_scenes(place, sensor)
+    if own:
+        return own
+    found: list[SceneRef] = []
+    for child in sorted(place.iterdir()):
+        if child.is_dir() and not child.name.startswith("."):
+            found += _folder_scenes(child, sensor)
+    return found or _dated_scenes(place, sensor)
+
+
+def is_product(folder: Path) -> bool:
+    """Whether a folder is one product with its metadata, rather than a tile of several."""
+    return any((folder / mark).is_file() for mark in ("item.json", "MTD_MSIL2A.xml", "MTD_MSIL1C.xml")) or any(
+        folder.glob("*_MTL.*")
+    )
+
+
+def finest(files: Iterable[BandFile]) -> BandFile:
+    """File with the smallest cells, the first of several."""
+    return min(files, key=lambda file: file.cell_area)
+
+
+def cells_per_side(file: BandFile, target: BandFile | Grid, name: str) -> int:
+    """How many cells of the target grid lie along one side of a file's cell.
+
+    Raises
+    ------
+    CRSMismatch, GridMismatch
+        The grids do not share CRS, origin and extent, or the ratio is not a whole number.
+    """
+    grid = target.grid if isinstance(target, BandFile) else target
+    mine = file.grid
+    if not (mine.crs == grid.crs or mine.crs.equals(grid.crs, ignore_axis_order=True)):
+        raise CRSMismatch(
+            f"{file.path}: band {name} is in {mine.crs.to_string()[:60]}, the tile in {grid.crs.to_string()[:60]}; "
+            "keep one CRS in a tile"
+        )
+    ratio = (mine.transform.a / grid.transform.a) if grid.transform.a else mine.transform.b / grid.transform.b
+    factor: int = round(ratio)
+    fitting = factor >= 1 and all(
+        abs(a - factor * b) <= 1e-6 * abs(ratio) * max(abs(grid.transform.a), abs(grid.transform.b))
+        for a, b in zip(_linear(mine.transform), _linear(grid.transform), strict=True)
+    )
+    # how far apart the first corners are, in cells of the tile
+    inverse = ~grid.transform
+    x, y = mine.transform.c, mine.transform.f
+    corner = (inverse.a * x + inverse.b * y + inverse.c, inverse.d * x + inverse.e * y + inverse.f)
+    covered = all(0 <= factor * n - m < factor for n, m in zip(mine.shape, grid.shape, strict=True))
+    if not fitting or max(abs(v) for v in corner) > 1e-3 or not covered:
+        raise GridMismatch(
+            f"{file.path}: band {name} has {mine.shape} cells at {tuple(mine.transform)[:6]}, the tile {grid.shape} at "
+            f"{tuple(grid.transform)[:6]}; expected the same corner and a whole number of cells to a side, "
+            "bring it onto the tile's grid first"
+        )
+    return factor
+
+
+def _linear(transform: Affine) -> tuple[float, float, float, float]:
+    return transform.a, transform.b, transform.d, transform.e
+
+
+def _tile_grid(place: Path, scenes: list[SceneRef]) -> Grid:
+    """Grid that all scenes share: that of each scene's finest default band."""
+    anchors = []
+    for scene in scenes:
+        wanted = [scene.files[name] for name in (*scene.default, *scene.quality)] or list(scene.files.values())
+        anchors.append((scene, finest(wanted)))
+    first, anchor = anchors[0]
+    grid = anchor.grid
+    for scene, file in anchors[1:]:
+        if (file.shape, file.transform, file.crs_wkt) == (anchor.shape, anchor.transform, anchor.crs_wkt):
+            continue
+        if not file.grid.same_as(grid):
+            raise GridMismatch(
+                f"{place}: scene {scene.id} has {file.shape} cells at {file.transform} in "
+                f"{file.grid.crs.to_string()[:40]}, "
+                f"scene {first.id} {anchor.shape} at {anchor.transform} in {grid.crs.to_string()[:40]}; a tile has one "
+                "grid: put scenes of other grids into tiles of their own"
+            )
+    return grid
+
+
+# --- scene folders ---------------------------------------------------------------------------------
+
+
+def _folder_scenes(folder: Path, sensor: Sensor | None) -> list[SceneRef]:
+    """Scenes that a folder is (one product) or holds as flat Landsat bundles."""
+    if (folder / "item.json").is_file():
+        return [_stac_scene(folder, folder / "item.json", sensor)]
+    for name in ("MTD_MSIL2A.xml", "MTD_MSIL1C.xml"):
+        if (folder / name).is_file():
+            return [_safe_scene(folder, folder / name, sensor)]
+    bundles = _landsat_scenes(folder, sensor)
+    if bundles:
+        return bundles
+    items = [file for file in sorted(folder.glob("*.json")) if b'"stac_version"' in _head(file)]
+    return [_stac_scene(folder, items[0], sensor)] if len(items) == 1 else []
+
+
+def _head(file: Path) -> bytes:
+    with file.open("rb") as stream:
+        return stream.read(1_000_000)
+
+
+def _scene(
+    metadata: ProductMetadata, place: Path, sensor: Sensor, files: Mapping[str, BandFile], given: Sensor | None
+) -> SceneRef:
+    """Scene from metadata and files; native names become variable names."""
+    if given is not None and given.name != sensor.name:
+        raise InputRefused(f"{place}: is {sensor.name} by its metadata, but sensor={given.name!r} was asked for")
+    if not any(name not in QUALITIES for name in files):
+        raise InputRefused(
+            f"{place}: no band of {sensor.name} is on disk; expected for example {sensor.bands[0].native}"
+        )
+    names = {band.native: band.name for band in sensor.bands}
+    order = {band.name: position for position, band in enumerate(sensor.bands)}
+    ordered = dict(sorted(files.items(), key=lambda item: order.get(item[0], 99)))
+    reflective = {band.name for band in sensor.bands if band.role == "reflectance"}
+    return SceneRef(
+        metadata.id,
+        metadata.acquired,
+        str(place),
+        sensor.name,
+        {name: _defined(file, name, sensor) for name, file in ordered.items()},
+        tuple(name for name in ordered if name in reflective),
+        {names[key]: value for key, value in metadata.scale.items() if key in names},
+        {names[key]: value for key, value in metadata.offset.items() if key in names},
+        metadata.baseline,
+        metadata.problem,
+    )
+
+
+def _defined(file: BandFile, name: str, sensor: Sensor) -> BandFile:
+    """Add what the product's definition says of missing data where the file itself does not."""
+    if name in QUALITIES:
+        return file
+    fill = None if sensor.fill is None else float(sensor.fill)
+    return replace(file, nodata=fill if file.nodata is None else file.nodata, valid=sensor.valid)
+
+
+def _add(files: dict[str, BandFile], name: str, header: Header) -> None:
+    """Keep the finest of several files of a band."""
+    file = BandFile.of(header)
+    files[name] = finest([files[name], file]) if name in files else file
+
+
+def _stac_scene(folder: Path, item: Path, given: Sensor | None) -> SceneRef:
+    metadata, assets = read_stac_item(item)
+    sensor = get_sensor(metadata.sensor).of_family(metadata.family)
+    files: dict[str, BandFile] = {}
+    for asset in assets:
+        name = next((found for text in asset.names if (found := _known_name(text, sensor))), None)
+        path = _asset_path(folder, asset.href, item) if name else None
+        if name and path is not None:
+            _add(files, name, read_header(path))
+    for name in ("MTD_MSIL2A.xml", "MTD_MSIL1C.xml"):
+        if (folder / name).is_file():
+            metadata = _agreeing(metadata, read_sentinel2_metadata(folder / name), item)
+    return _scene(metadata, folder, sensor, files, given)
+
+
+def _agreeing(item: ProductMetadata, product: ProductMetadata, path: Path) -> ProductMetadata:
+    """Metadata of an item beside the product's own XML, which must not contradict it."""
+    for band, offset in product.offset.items():
+        if band in item.offset and abs(item.offset[band] - offset) > 1e-9:
+            text = f"{path}: offset {item.offset[band]} for {band}, the product's XML beside it says {offset}"
+            return replace(item, scale={}, offset={}, problem=f"{text}; pass offset= to to_reflectance")
+    return item
+
+
+def _known_name(text: str, sensor: Sensor) -> str | None:
+    bare = re.sub(r"_\d+m$", "", text)
+    found, quality = sensor.find(bare), sensor.quality_band(bare)
+    return found.name if found else quality.name if quality else None
+
+
+def _asset_path(folder: Path, href: str, item: Path) -> Path | None:
+    """Path of an asset below the scene's folder, or None where it is not on this disk."""
+    address = urlparse(href)
+    if address.scheme not in ("", "file"):
+        # a downloaded item still names the remote file; its copy lies beside the item
+        href = address.path.rsplit("/", 1)[-1]
+    elif address.scheme == "file":
+        href = address.path
+    path = (folder / unquote(href)).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise InputRefused(f"{item}: asset {href!r} leads outside its folder; keep the files of a scene below {folder}")
+    return path if path.is_file() else None
+
+
+def _safe_scene(folder: Path, xml: Path, given: Sensor | None) -> SceneRef:
+    metadata = read_sentinel2_metadata(xml)
+    sensor = get_sensor(metadata.sensor)
+    granules = [child for child in sorted(folder.glob("GRANULE/*")) if child.is_dir()]
+    if len(granules) != 1:
+        raise InputRefused(f"{folder}: {len(granules)} granules; expected one (products before 2016 must be split)")
+    best: dict[str, tuple[int, Path]] = {}
+    for file in sorted(granules[0].glob("IMG_DATA/**/*")):
+        found = re.search(r"_(B\d{2}|B8A|SCL)(?:_(\d+)m)?\.(jp2|tiff?)$", file.name, re.IGNORECASE)
+        name = _known_name(found.group(1), sensor) if found else None
+        if found and name:
+            metres = int(found.group(2) or 0)
+            if name not in best or metres < best[name][0]:
+                best[name] = (metres, file)
+    files: dict[str, BandFile] = {}
+    for name, (_, file) in best.items():
+        _add(files, name, read_header(file))
+    if metadata.id == folder.name:
+        metadata = replace(metadata, id=folder.name.removesuffix(".SAFE"))
+    return _scene(metadata, folder, sensor, files, given)
+
+
+def _landsat_scenes(folder: Path, given: Sensor | None) -> list[SceneRef]:
+    bundles: dict[str, dict[str, Path]] = {}
+    for file in sorted(folder.iterdir()):
+        found = re.fullmatch(r"(L[A-Z]\w+?)_((?:SR_|ST_)?B\d{1,2}|QA_PIXEL|QA_RADSAT)\.TIF", file.name, re.IGNORECASE)
+        if found and file.is_file():
+            bundles.setdefault(found.group(1), {})[found.group(2).upper()] = file
+    scenes = []
+    for product, members in sorted(bundles.items()):
+        metadata = _landsat_metadata(folder, product)
+        sensor = get_sensor(metadata.sensor).of_family(metadata.family)
+        files: dict[str, BandFile] = {}
+        for native, file in members.items():
+            name = _known_name(native, sensor)
+            if name:
+                _add(files, name, read_header(file))
+        scenes.append(_scene(metadata, folder, sensor, files, given))
+    return scenes
+
+
+def _landsat_metadata(folder: Path, product: str) -> ProductMetadata:
+    for suffix in ("json", "xml", "txt"):
+        file = folder / f"{product}_MTL.{suffix}"
+        if file.is_file():
+            return read_mtl(file)
+    family, moment = landsat_family(product), _date_in(product)
+    if family is None or moment is None or "_L2S" not in product:
+        raise InputRefused(f"{folder}: no {product}_MTL.json, .xml or .txt; a Landsat bundle needs one for its scale")
+    sensor = get_sensor("landsat-c2-l2").of_family(family)
+    names = [band.native for band in sensor.bands if band.role == "reflectance"]
+    # Collection 2 Level 2 fixes scale and offset for every product, so the bundle is usable without its MTL
+    scale, offset = dict.fromkeys(names, sensor.scale or 0.0), dict.fromkeys(names, sensor.offset or 0.0)
+    return ProductMetadata(product, sensor.name, family, moment, "", scale, offset)
+
+
+# --- plain rasters ---------------------------------------------------------------------------------
+
+
+def _date_in(text: str) -> datetime | None:
+    """First date in a name: YYYY-MM-DD, YYYYMMDD, AYYYYDDD, or a Landsat scene id; None where there is none."""
+    for found in re.finditer(r"(?<!\d)((?:19|20)\d{2})[-_.]?(\d{2})[-_.]?(\d{2})(?!\d)", text):
+        try:
+            return datetime(*(int(part) for part in found.groups()), tzinfo=UTC)  # type: ignore[arg-type, misc]
+        except ValueError:
+            continue
+    found_day = re.search(r"(?:L[A-Z]\d\d{6}|(?<![A-Za-z])A)((?:19|20)\d{2})(\d{3})(?!\d)", text)
+    if found_day and 1 <= int(found_day.group(2)) <= 366:
+        return datetime(int(found_day.group(1)), 1, 1, tzinfo=UTC) + timedelta(days=int(found_day.group(2)) - 1)
+    return None
+
+
+def _dated_scenes(folder: Path, sensor: Sensor | None) -> list[SceneRef]:
+    """Scenes of a folder of rasters with dates in their names; files of one date make one scene."""
+    single: dict[datetime, list[SceneRef]] = {}
+    for file in sorted(folder.iterdir()):
+        if file.is_file() and _RASTER.search(file.name) and _date_in(file.stem) is not None:
+            scene = _file_scene(file, sensor, None)
+            single.setdefault(scene.datetime, []).append(scene)
+    return [_merged(scenes) for _, scenes in sorted(single.items())]
+
+
+def _merged(scenes: list[SceneRef]) -> SceneRef:
+    if len(scenes) == 1:
+        return scenes[0]
+    files: dict[str, BandFile] = {}
+    for scene in scenes:
+        twice = sorted(set(files) & set(scene.files))
+        if twice:
+            raise InputRefused(
+                f"{scene.path}: band {twice[0]} of {scene.datetime:%Y-%m-%d} is also in {files[twice[0]].path}; "
+                "keep one file a band and date"
+            )
+        files.update(scene.files)
+    first = scenes[0]
+    return replace(
+        first,
+        id=f"{first.datetime:%Y-%m-%d}",
+        path=str(Path(first.path).parent),
+        files=files,
+        default=tuple(name for scene in scenes for name in scene.default),
+        scale={name: value for scene in scenes for name, value in scene.scale.items()},
+        offset={name: value for scene in scenes for name, value in scene.offset.items()},
+    )
+
+
+def _file_scene(file: Path, given: Sensor | None, date: str | datetime | None) -> SceneRef:
+    """One raster as a scene: bands by description, scale from an MTL beside it, the sensor or the file's own tags."""
+    header = read_header(file)
+    named = _date_in(file.stem) or next(
+        filter(None, (_date_in(v) for k, v in header.tags.items() if "ACQ" in k.upper())), None
+    )
+    if isinstance(date, str):
+        date = datetime.fromisoformat(date)
+    moment = date.replace(tzinfo=date.tzinfo or UTC) if date is not None else named
+    metadata = _mtl_beside(file, moment) if given is None or given.name.startswith("landsat") else None
+    sensor = get_sensor(metadata.sensor).of_family(metadata.family) if metadata else given or _sensor_in(file.name)
+    moment = metadata.acquired if metadata else moment
+    if moment is None:
+        raise InputRefused(f"{file}: no date in its name or tags; give date='YYYY-MM-DD'")
+    names = list(_band_names(file, header, sensor))
+    files = {name: BandFile.of(header, index) for index, name in enumerate(names, start=1)}
+    if sensor is None:
+        sensor = Sensor(UNKNOWN_SENSOR, ())
+    base = ProductMetadata(
+        file.stem, sensor.name, None, moment, "", problem=f"{file}: does not say its scale and offset"
+    )
+    scaling = _file_scaling(header, names, sensor, metadata)
+    roles = {band.name: band.role for band in sensor.bands}
+    return SceneRef(
+        file.stem,
+        moment,
+        str(file),
+        sensor.name,
+        {name: _defined(entry, name, sensor) for name, entry in files.items()},
+        tuple(n for n in names if n not in QUALITIES and roles.get(n, "reflectance") == "reflectance"),
+        {name: pair[0] for name, pair in scaling.items()},
+        {name: pair[1] for name, pair in scaling.items()},
+        metadata.baseline if metadata else "",
+        "" if scaling else base.problem,
+    )
+
+
+def _file_scaling(
+    header: Header, names: list[str], sensor: Sensor, metadata: ProductMetadata | None
+) -> dict[str, tuple[float, float]]:
+    scaling: dict[str, tuple[float, float]] = {}
+    for position, name in enumerate(names):
+        band = sensor.find(name)
+        own = header.scales[position], header.offsets[position]
+        if metadata is not None:
+            if band is not None and band.native in metadata.scale:
+                scaling[name] = metadata.scale[band.native], metadata.offset[band.native]
+        elif own != (1.0, 0.0):
+            scaling[name] = own
+        elif sensor.scale is not None and sensor.offset is not None and name not in QUALITIES:
+            scaling[name] = sensor.scale, sensor.offset
+    return scaling
+
+
+def _sensor_in(name: str) -> Sensor | None:
+    return get_sensor("modis-13q1") if re.search(r"MODIS|MOD13Q1|MYD13Q1", name, re.IGNORECASE) else None
+
+
+def _mtl_beside(file: Path, moment: datetime | None) -> ProductMetadata | None:
+    """Metadata of the one MTL beside a raster of the same date, if there is one."""
+    found = [f for f in sorted(file.parent.iterdir()) if re.search(r"_MTL\.(json|xml|txt)$", f.name, re.IGNORECASE)]
+    products = {f.name[: f.name.upper().rindex("_MTL.")]: f for f in found}
+    if len(products) != 1:
+        return None
+    metadata = read_mtl(next(iter(products.values())))
+    return metadata if moment is None or moment.date() == metadata.acquired.date() else None
+
+
+def _band_names(file: Path, header: Header, sensor: Sensor | None) -> Iterator[str]:
+    """Variable name of each band: a common name in its description, a native name of the sensor, else its number."""
+    seen: set[str] = set()
+    for position in range(header.count):
+        text = header.descriptions[position] or (file.stem if header.count == 1 else "")
+        tokens = [text.lower(), *(token for token in re.split(r"[^a-z0-9]+", text.lower()) if token)]
+        name = next((token for token in tokens if token in COMMON_NAMES), None)
+        if name is None and sensor is not None:
+            name = next((found for token in tokens if (found := _known_name(token, sensor))), None)
+        if name is None and header.descriptions[position]:
+            plain = re.sub(r"\W+", "_", text.lower()).strip("_")
+            name = plain if re.fullmatch(r"[a-z_]\w*", plain) else None
+        name = name if name is not None and name not in seen else f"band_{position + 1}"
+        seen.add(name)
+        yield name

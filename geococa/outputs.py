@@ -1,0 +1,316 @@
+"""What a run leaves for people: tables, comparison with truth and samples, the report and the manifest."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from geococa.areas import areas_table
+from geococa.assessment import Assessment, assess_run
+from geococa.errors import InputRefused
+from geococa.ledger import file_sha256, replace_file
+from geococa.recipe import Recipe
+from geococa.report import write_report
+from geococa.samples import read_samples
+from geococa.tiles import read_raster
+from geococa.trends import area_trend
+
+if TYPE_CHECKING:
+    from geopandas import GeoDataFrame
+
+    from geococa.models import Model
+
+__all__ = ["Outputs", "areas_from_table", "compare_with_truth", "provenance", "read_manifest", "read_series", "rewrite_report", "write_outputs"]
+
+PACKAGES = ("geococa", "numpy", "numba", "rasterio", "shapely", "pyproj", "xarray", "pandas", "scipy", "scikit-learn")
+"""Packages whose versions a result may depend on."""
+
+
+@dataclass
+class Outputs:
+    """Tables and files of a run.
+
+    Attributes
+    ----------
+    trends : pandas.DataFrame
+        One row a zone (`geococa.area_trend`).
+    truth : pandas.DataFrame or None
+        ``zone, year, area_ha, true_ha, error_ha, error_percent``, for simulated archives.
+    assessment : Assessment or None
+        Accuracy and hectares with intervals from the reference sample.
+    report : pathlib.Path
+        The report.
+    files : list of pathlib.Path
+        Every file written.
+    """
+
+    trends: pd.DataFrame
+    truth: pd.DataFrame | None
+    assessment: Assessment | None
+    report: Path
+    files: list[Path] = field(default_factory=list)
+
+    def text(self) -> str:
+        """Tables for the terminal."""
+        parts = []
+        if self.truth is not None:
+            shown = self.truth.rename(columns={"area_ha": "mapped_ha"})
+            parts.append("Mapped against true hectares (simulated landscape)\n" + _to_text(shown))
+        if self.assessment is not None:
+            table = self.assessment.zones
+            shown = table[table["status"] != "not estimable"] if len(table) else table
+            parts.append("Hectares estimated from the reference sample, with 95 % intervals\n" + _to_text(shown))
+        columns = [c for c in ("slope_ha_per_year", "slope_low", "slope_high", "p_value", "n_years", "verdict") if c in self.trends]
+        named = [c for c in ("zone",) if c in self.trends]
+        parts.append("Trend\n" + _to_text(self.trends[named + columns]))
+        return "\n\n".join(parts)
+
+
+def _to_text(table: pd.DataFrame) -> str:
+    return table.to_string(index=False, float_format=lambda value: f"{value:.3f}")
+
+
+def write_outputs(
+    folder: Path,
+    areas: xr.Dataset,
+    recipe: Recipe,
+    zones: GeoDataFrame,
+    model: Model,
+    *,
+    maps: Mapping[str, Mapping[int, Path]],
+    inputs: Mapping[str, list[str]],
+    failed: Mapping[str, str],
+) -> Outputs:
+    """Write tables, report and manifest of a run.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Output folder.
+    areas : xarray.Dataset
+        Merged hectares.
+    recipe, zones, model
+        What they were made with.
+    maps : mapping
+        Land-cover file of each tile and year.
+    inputs : mapping
+        Product ids of each tile.
+    failed : mapping
+        Reason of each failed tile.
+    """
+    name = recipe.areas.class_name
+    series = areas["area_ha"].sel(land_cover=name)
+    trends = area_trend(series, test=recipe.trends.test, confidence=recipe.trends.confidence)
+    truth = compare_with_truth(areas, recipe.assessment.truth, name) if recipe.assessment.truth else None
+    pictures = {tile: read_maps(paths) for tile, paths in maps.items()}
+    assessment = None
+    if recipe.assessment.samples is not None and pictures:
+        assessment = assess_run(read_samples(recipe.assessment.samples), pictures, areas, zones, name)
+    files = [*_write_table(areas_table(areas), folder / "areas"), *_write_table(trends, folder / "trends")]
+    if truth is not None:
+        files += _write_table(truth, folder / "truth_comparison")
+    if assessment is not None:
+        files += _write_table(assessment.classes, folder / "accuracy")
+        files += _write_table(assessment.zones, folder / "zone_estimates")
+        matrices = [table.rename_axis("map").reset_index().assign(year=year) for year, table in assessment.matrices.items()]
+        files += _write_table(pd.concat(matrices, ignore_index=True).rename_axis(columns=None), folder / "error_matrices")
+    files.append(_write_zones(zones, folder / "zones.parquet"))
+    manifest = {
+        "made_with": provenance(),
+        "recipe": recipe.settings(),
+        "model_sha256": file_sha256(folder / "model.geococa"),
+        "zones_sha256": file_sha256(recipe.zones.path) if recipe.zones.path else None,
+        "scenes": {tile: list(scenes) for tile, scenes in inputs.items()},
+        "failed": dict(failed),
+    }
+    files.append(write_text(folder / "manifest.json", json.dumps(manifest, indent=2, sort_keys=True) + "\n"))
+    report = rewrite_report(folder, folder / "report.html", language=recipe.report.language, pictures=pictures)
+    return Outputs(trends, truth, assessment, report, [*files, report])
+
+
+def rewrite_report(
+    folder: Path, path: Path, *, language: Literal["en", "es"] = "en", pictures: Mapping[str, xr.DataArray] | None = None
+) -> Path:
+    """Write the report of a finished run from the files in its folder.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Output folder of a run.
+    path : pathlib.Path
+        File to write.
+    language : {"en", "es"}
+        Language it opens in.
+    pictures : mapping, optional
+        Yearly maps of each tile, where they are in memory already.
+
+    Raises
+    ------
+    InputRefused
+        The folder is not that of a finished run.
+    """
+    import geopandas
+
+    manifest = read_manifest(folder)
+    recipe = Recipe.model_validate(manifest["recipe"])
+    zones = geopandas.read_parquet(folder / "zones.parquet")
+    table = pd.read_parquet(folder / "areas.parquet")
+    if pictures is None:
+        pictures = {tile: read_maps(paths) for tile, paths in find_maps(folder, manifest).items()}
+
+    def optional(name: str) -> pd.DataFrame | None:
+        file = folder / f"{name}.parquet"
+        return pd.read_parquet(file) if file.is_file() else None
+
+    return write_report(
+        areas_from_table(table),
+        pd.read_parquet(folder / "trends.parquet"),
+        path,
+        maps=pictures or None,
+        zones=zones,
+        truth=optional("truth_comparison"),
+        accuracy=optional("accuracy"),
+        matrices=_matrices(optional("error_matrices")),
+        intervals=optional("zone_estimates"),
+        provenance=manifest,
+        title=recipe.report.title,
+        class_name=recipe.areas.class_name,
+        language=language,
+        min_observed_share=recipe.areas.min_observed_share,
+    )
+
+
+def _matrices(table: pd.DataFrame | None) -> dict[int, pd.DataFrame] | None:
+    if table is None:
+        return None
+    return {int(str(year)): part.drop(columns="year").set_index("map") for year, part in table.groupby("year")}
+
+
+def find_maps(folder: Path, manifest: Mapping[str, Any]) -> dict[str, dict[int, Path]]:
+    """Land-cover files of a finished run, by tile and year."""
+    found: dict[str, dict[int, Path]] = {}
+    for tile in sorted(set(manifest["scenes"]) - set(manifest["failed"])):
+        files = sorted((folder / "maps").glob(f"{tile}_????_land_cover.tif"))
+        found[tile] = {int(file.name.removeprefix(f"{tile}_")[:4]): file for file in files}
+    return {tile: files for tile, files in found.items() if files}
+
+
+def read_maps(paths: Mapping[int, Path]) -> xr.DataArray:
+    """Read the yearly maps of a tile into one ``(time, y, x)`` array."""
+    yearly = [read_raster(path).expand_dims(time=[np.datetime64(f"{year}-12-31", "ns")]) for year, path in sorted(paths.items())]
+    return xr.concat(yearly, dim="time", combine_attrs="override")
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a text file whole or not at all; a file that already says the same is left alone."""
+    data = text.encode()
+    return path if path.is_file() and path.read_bytes() == data else replace_file(path, data)
+
+
+def _write_zones(zones: GeoDataFrame, path: Path) -> Path:
+    """Write the zones as GeoParquet: unlike a GeoPackage it holds no time stamp."""
+    import io
+
+    buffer = io.BytesIO()
+    zones.to_parquet(buffer, index=False)
+    return path if path.is_file() and path.read_bytes() == buffer.getvalue() else replace_file(path, buffer.getvalue())
+
+
+def _write_table(table: pd.DataFrame, stem: Path) -> list[Path]:
+    """Write a table as CSV and as Parquet."""
+    import io
+
+    buffer = io.BytesIO()
+    table.to_parquet(buffer, index=False)
+    csv, parquet = stem.with_suffix(".csv"), stem.with_suffix(".parquet")
+    write_text(csv, table.to_csv(index=False))
+    if not parquet.is_file() or parquet.read_bytes() != buffer.getvalue():
+        replace_file(parquet, buffer.getvalue())
+    return [csv, parquet]
+
+
+def areas_from_table(table: pd.DataFrame) -> xr.Dataset:
+    """Rebuild the areas dataset from the tidy table of `geococa.areas_table`."""
+    time = pd.to_datetime(table["year"].astype(str) + "-12-31")
+    cube = table.assign(time=time).set_index(["time", "zone", "land_cover"])["area_ha"].to_xarray()
+    order = {"zone": list(dict.fromkeys(table["zone"])), "land_cover": list(dict.fromkeys(table["land_cover"]))}
+    yearly = table.assign(time=time).drop_duplicates(["time", "zone"]).set_index(["time", "zone"])
+    out = xr.Dataset({"area_ha": cube})
+    for column in ("unobserved_ha", "outside_ha"):
+        out[column] = yearly[column].to_xarray()
+    out["zone_ha"] = table.drop_duplicates("zone").set_index("zone")["zone_ha"].to_xarray()
+    return out.sel(order)
+
+
+def compare_with_truth(areas: xr.Dataset, path: Path, class_name: str) -> pd.DataFrame:
+    """Mapped against true hectares of a class, per zone and year.
+
+    Parameters
+    ----------
+    areas : xarray.Dataset
+        From `geococa.zonal_area`.
+    path : pathlib.Path
+        Table with columns ``park`` (or ``zone``), ``year``, ``class`` and ``area_ha``.
+    class_name : str
+        Class compared.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``zone, year, area_ha, true_ha, error_ha, error_percent`` (NaN where the truth is 0).
+    """
+    truth = pd.read_csv(path).rename(columns={"park": "zone", "class": "land_cover"})
+    missing = {"zone", "year", "land_cover", "area_ha"} - set(truth.columns)
+    if missing:
+        raise InputRefused(f"{path} lacks the columns {sorted(missing)}; expected park, year, class, area_ha")
+    truth = truth[truth["land_cover"] == class_name].rename(columns={"area_ha": "true_ha"})
+    mapped = areas["area_ha"].sel(land_cover=class_name, drop=True).to_dataframe().reset_index()
+    mapped["year"] = mapped.pop("time").dt.year
+    both = mapped.merge(truth[["zone", "year", "true_ha"]], on=["zone", "year"], how="left")
+    both["error_ha"] = both["area_ha"] - both["true_ha"]
+    both["error_percent"] = 100 * both["error_ha"] / both["true_ha"].where(both["true_ha"] > 0)
+    return both[["zone", "year", "area_ha", "true_ha", "error_ha", "error_percent"]].sort_values(["zone", "year"], ignore_index=True)
+
+
+def provenance() -> dict[str, str]:
+    """Versions of the packages that results depend on, with Python, GDAL and PROJ."""
+    import pyproj
+    import rasterio
+
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found | {"gdal": rasterio.__gdal_version__, "proj": pyproj.proj_version_str}
+
+
+def read_series(path: Path, class_name: str) -> pd.DataFrame:
+    """Read a table of hectares per zone and year for a trend: CSV or Parquet, one class where it has several."""
+    if not path.is_file():
+        raise InputRefused(f"no table at {path}; expected CSV or Parquet with the columns zone, year and hectares")
+    table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    if "land_cover" in table:
+        table = table[table["land_cover"] == class_name]
+        if table.empty:
+            raise InputRefused(f"{path} has no rows of class {class_name!r}; name one of its classes with --land-cover")
+    return table.rename(columns={"park": "zone"})
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Manifest of a finished run."""
+    path = folder / "manifest.json"
+    if not path.is_file():
+        raise InputRefused(f"{folder} is not the output folder of a finished run (it has no manifest.json)")
+    manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return manifest

@@ -1,0 +1,329 @@
+"""Polygons as flat arrays: rings in pixel units, true areas, reprojection that keeps straight edges straight.
+
+The edge between two vertices is the straight line **in the CRS of the zone file**. Reprojection adds vertices until the
+edges in the other CRS follow that line so closely that the area between the two is below 1e-7 of the polygon's area.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyproj
+import shapely
+from affine import Affine
+
+from geococa.area_density import ELLIPSOIDAL, M2_PER_HA, fit_density, parse_measure
+from geococa.errors import InputRefused, ZoneError
+from geococa.transforms import Transform, horizontal, is_lonlat, place, transform_between, unit_m
+
+__all__ = ["Rings", "geometry_areas_ha", "polygon_area_ha", "reprojected", "rings_of"]
+
+_FOLLOW = 1e-7
+"""Area between a straight edge and its densified image, relative to the polygon."""
+_LONGEST_M = 20_000.0
+_MOST_PIECES = 4096
+
+Array = npt.NDArray[np.float64]
+Index = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Rings:
+    """Closed rings of many polygons, flat.
+
+    Parameters
+    ----------
+    x, y : float64 array (vertices,)
+        Vertices of all rings; the last vertex of a ring is its first.
+    ring_offsets : int64 array (rings + 1,)
+        First vertex of each ring, and the end.
+    hole : bool array (rings,)
+        Whether a ring is a hole.
+    zone_rings : int64 array (zones + 1,)
+        First ring of each zone, and the end. A zone without polygons has no ring.
+    """
+
+    x: Array
+    y: Array
+    ring_offsets: Index
+    hole: npt.NDArray[np.bool_]
+    zone_rings: Index
+
+    def __len__(self) -> int:
+        return self.zone_rings.size - 1
+
+    @property
+    def ring_zone(self) -> Index:
+        """Zone of each ring."""
+        return np.repeat(np.arange(len(self)), np.diff(self.zone_rings))
+
+    def zone_sums(self, ring_areas: Array) -> Array:
+        """Per zone: shells minus holes, whatever way the rings turn."""
+        signed = np.where(self.hole, -np.abs(ring_areas), np.abs(ring_areas))
+        return np.bincount(self.ring_zone, weights=signed, minlength=len(self)).astype(np.float64)
+
+    def bounds(self) -> Array:
+        """Per zone ``x_low, y_low, x_high, y_high``; NaN for a zone without rings."""
+        out = np.full((len(self), 4), np.nan)
+        filled = np.flatnonzero(np.diff(self.zone_rings))
+        if filled.size:
+            starts = self.ring_offsets[self.zone_rings[filled]]
+            for column, (axis, reduce) in enumerate(
+                ((self.x, np.minimum), (self.y, np.minimum), (self.x, np.maximum), (self.y, np.maximum))
+            ):
+                out[filled, column] = reduce.reduceat(axis, starts)
+        return out
+
+    def take(self, zones: npt.ArrayLike) -> Rings:
+        """Only the rings of some zones; the others keep their place without rings."""
+        keep = np.zeros(len(self), bool)
+        keep[np.asarray(zones)] = True
+        ring_keep = keep[self.ring_zone]
+        counts = np.diff(self.ring_offsets)
+        vertex_keep = np.repeat(ring_keep, counts)
+        offsets = np.concatenate([[0], np.cumsum(counts[ring_keep])]).astype(np.int64)
+        per_zone = np.where(keep, np.diff(self.zone_rings), 0)
+        zone_rings = np.concatenate([[0], np.cumsum(per_zone)]).astype(np.int64)
+        return Rings(self.x[vertex_keep], self.y[vertex_keep], offsets, self.hole[ring_keep], zone_rings)
+
+    def geometries(self) -> npt.NDArray[np.object_]:
+        """Back to one MultiPolygon for each zone."""
+        shells = np.flatnonzero(~self.hole)
+        offsets = (
+            self.ring_offsets,
+            np.append(shells, self.hole.size).astype(np.int64),
+            np.searchsorted(shells, self.zone_rings).astype(np.int64),
+        )
+        out: npt.NDArray[np.object_] = shapely.from_ragged_array(
+            shapely.GeometryType.MULTIPOLYGON, np.c_[self.x, self.y], offsets
+        )
+        return out
+
+
+def rings_of(geometries: Any) -> Rings:
+    """Flatten polygons and multipolygons (anything array-like of shapely geometries; None counts as empty).
+
+    Raises
+    ------
+    ZoneError
+        A geometry is no polygon, or a coordinate is not finite.
+    """
+    shapes = np.asarray(geometries, dtype=object).ravel()
+    kinds = shapely.get_type_id(shapes)
+    wrong = ~np.isin(kinds, (-1, 3, 6)) & ~shapely.is_empty(shapes)
+    if wrong.any():
+        first = int(np.flatnonzero(wrong)[0])
+        raise ZoneError(f"geometry {first} is a {shapes[first].geom_type}; areas need polygons")
+    parts, zone_of = shapely.get_parts(np.where(wrong | (kinds < 0), shapely.Polygon(), shapes), return_index=True)
+    solid = ~shapely.is_empty(parts)
+    parts, zone_of = parts[solid], zone_of[solid]
+    rings, part_of = shapely.get_rings(parts, return_index=True)
+    coordinates, ring_of = shapely.get_coordinates(rings, return_index=True)
+    if not np.isfinite(coordinates).all():
+        raise ZoneError("a zone has a coordinate that is not a finite number; repair the file")
+    hole = np.zeros(rings.size, bool)
+    hole[1:] = part_of[1:] == part_of[:-1]
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(ring_of, minlength=rings.size))]).astype(np.int64)
+    counts = np.bincount(zone_of[part_of], minlength=shapes.size) if rings.size else np.zeros(shapes.size, np.int64)
+    zone_rings = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    return Rings(
+        np.ascontiguousarray(coordinates[:, 0]), np.ascontiguousarray(coordinates[:, 1]), offsets, hole, zone_rings
+    )
+
+
+def into_pixels(rings: Rings, transform: Affine) -> Rings:
+    """Rings in x, y to (column, row) of a raster with this transform."""
+    a, b, c, d, e, f = tuple(transform)[:6]
+    dx, dy = rings.x - c, rings.y - f
+    if b == 0 and d == 0:
+        return Rings(dx / a, dy / e, rings.ring_offsets, rings.hole, rings.zone_rings)
+    determinant = a * e - b * d
+    return Rings(
+        (e * dx - b * dy) / determinant,
+        (a * dy - d * dx) / determinant,
+        rings.ring_offsets,
+        rings.hole,
+        rings.zone_rings,
+    )
+
+
+def from_pixels(rings: Rings, transform: Affine) -> Rings:
+    """Rings in (column, row) to x, y of a raster's CRS."""
+    return Rings(*place(transform, rings.x, rings.y), rings.ring_offsets, rings.hole, rings.zone_rings)
+
+
+def reprojected(rings: Rings, source: pyproj.CRS, target: pyproj.CRS) -> Rings:
+    """Rings in another CRS, with vertices added where a straight edge of ``source`` is not straight in ``target``.
+
+    Returns
+    -------
+    Rings
+        The area between a source edge and its image stays below 1e-7 of the zone's area.
+
+    Raises
+    ------
+    ZoneError
+        A vertex has no place in the target CRS.
+    """
+    if horizontal(source).equals(horizontal(target), ignore_axis_order=True):
+        return rings
+    onto = transform_between(source, target)
+    step = _LONGEST_M / (111_320.0 if source.is_geographic else unit_m(source))
+    parts = _edge_lengths(rings) / step
+    rings = _cut(rings, np.minimum(np.ceil(parts), _MOST_PIECES)) if (parts > 1).any() else rings
+    x, y = onto(rings.x, rings.y)
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise ZoneError(f"a zone reaches beyond the domain of {target.name}; cut it, or use a map in another CRS")
+    image = Rings(x, y, rings.ring_offsets, rings.hole, rings.zone_rings)
+    pieces = _pieces_needed(rings, image, onto, target)
+    if not (pieces > 1).any():
+        return image
+    fine = _cut(rings, pieces)
+    x, y = onto(fine.x, fine.y)
+    return Rings(x, y, fine.ring_offsets, fine.hole, fine.zone_rings)
+
+
+def _edge_lengths(rings: Rings) -> Array:
+    """Length of the edge that leaves each vertex; 0 for the last vertex of a ring."""
+    out = np.zeros(rings.x.size)
+    out[:-1] = np.hypot(np.diff(rings.x), np.diff(rings.y))
+    out[rings.ring_offsets[1:] - 1] = 0.0
+    return out
+
+
+def _cut(rings: Rings, pieces: Array) -> Rings:
+    """Cut each edge into equal pieces."""
+    count = np.maximum(pieces, 1).astype(np.int64)
+    count[rings.ring_offsets[1:] - 1] = 1
+    starts = np.concatenate([[0], np.cumsum(count)])
+    source = np.repeat(np.arange(count.size), count)
+    share = (np.arange(starts[-1]) - starts[source]) / count[source]
+    after = np.minimum(source + 1, count.size - 1)
+    x = rings.x[source] + share * (rings.x[after] - rings.x[source])
+    y = rings.y[source] + share * (rings.y[after] - rings.y[source])
+    return Rings(x, y, starts[rings.ring_offsets], rings.hole, rings.zone_rings)
+
+
+def _pieces_needed(rings: Rings, image: Rings, onto: Transform, target: pyproj.CRS) -> Array:
+    """Pieces for each edge so that the images of the pieces stay near enough to the image of the edge."""
+    lengths = _edge_lengths(image)
+    per_ring = np.add.reduceat(lengths, rings.ring_offsets[:-1]) if rings.hole.size else np.empty(0)
+    perimeter = np.bincount(rings.ring_zone, weights=per_ring, minlength=len(rings))
+    area = np.abs(rings_planar_areas(image))
+    allowed_zone = 1.5 * _FOLLOW * area / np.maximum(perimeter, 1e-300)
+    metres = 111_320.0 if target.is_geographic else unit_m(target)
+    # a micrometre is finer than any coordinate in a file
+    allowed_zone = np.maximum(allowed_zone, 1e-6 / metres)
+    allowed = np.repeat(allowed_zone[rings.ring_zone], np.diff(rings.ring_offsets))
+    pieces = np.ones(rings.x.size)
+    # the sagitta of an image bent like twice the earth's radius over tan 76° can't reach the limit for short edges
+    far = np.flatnonzero((lengths * metres) ** 2 / (2 * 6.4e6) > allowed * metres)
+    if far.size:
+        middle_x, middle_y = onto(0.5 * (rings.x[far] + rings.x[far + 1]), 0.5 * (rings.y[far] + rings.y[far + 1]))
+        bend = np.hypot(
+            middle_x - 0.5 * (image.x[far] + image.x[far + 1]), middle_y - 0.5 * (image.y[far] + image.y[far + 1])
+        )
+        pieces[far] = np.clip(np.ceil(np.sqrt(bend / allowed[far])), 1, _MOST_PIECES)
+    return pieces
+
+
+def rings_planar_areas(rings: Rings) -> Array:
+    """Planar area of each zone in the square of its unit."""
+    from geococa._kernels import coverage
+
+    out = np.empty(rings.hole.size)
+    coverage.ring_areas(rings.x, rings.y, rings.ring_offsets, out)
+    return rings.zone_sums(out)
+
+
+def geometry_areas_ha(rings: Rings, crs: pyproj.CRS, area: str = ELLIPSOIDAL) -> Array:
+    """Hectares of each zone of ``rings``; see `polygon_area_ha`."""
+    planar = parse_measure(area)
+    if rings.x.size == 0:
+        return np.zeros(len(rings))
+    if planar is not None:
+        there = reprojected(rings, crs, planar)
+        return rings_planar_areas(there) * unit_m(planar) ** 2 / M2_PER_HA
+    if is_lonlat(crs):
+        return _lonlat_areas_ha(rings)
+    window = (float(rings.x.min()), float(rings.y.min()), float(rings.x.max()), float(rings.y.max()))
+    try:
+        density = fit_density(crs, Affine.identity(), window)
+    except InputRefused:
+        # zones too far apart for one series: straight edges followed in longitude and latitude instead
+        lonlat = pyproj.CRS.from_epsg(4326)
+        return _lonlat_areas_ha(reprojected(rings, crs, lonlat))
+    return rings.zone_sums(density.ring_areas(rings.x, rings.y, rings.ring_offsets)) / M2_PER_HA
+
+
+def _lonlat_areas_ha(rings: Rings) -> Array:
+    from geococa._kernels import geodesy
+
+    jumps = np.abs(np.diff(rings.x))
+    jumps[rings.ring_offsets[1:-1] - 1] = 0.0
+    if jumps.size and jumps.max() > 180.0:
+        ring = int(np.searchsorted(rings.ring_offsets, int(jumps.argmax()), side="right")) - 1
+        raise ZoneError(
+            f"zone number {int(rings.ring_zone[ring])} has an edge over more than 180 degrees of longitude: "
+            "it crosses the antimeridian; split it there into a multipolygon"
+        )
+    if rings.y.size and np.abs(rings.y).max() > 90.0 + 1e-9:
+        raise ZoneError(
+            f"a zone has latitude {rings.y[np.abs(rings.y).argmax()]:.6g}; are longitude and latitude swapped?"
+        )
+    out = np.empty(rings.hole.size)
+    geodesy.lonlat_ring_areas(rings.x, rings.y, rings.ring_offsets, out)
+    return rings.zone_sums(out) / M2_PER_HA
+
+
+def polygon_area_ha(geometry: Any, crs: Any, *, area: str = ELLIPSOIDAL) -> float | Array:
+    """Hectares of polygons whose edges are straight in their own CRS.
+
+    Parameters
+    ----------
+    geometry : shapely Polygon or MultiPolygon, or a sequence of them
+        Coordinates are x, y (longitude first).
+    crs : pyproj.CRS or anything that makes one
+        CRS of the coordinates.
+    area : str
+        ``"ellipsoidal"`` for the WGS84 ellipsoid, ``"planar:EPSG:32618"`` for the plane of a projection.
+
+    Returns
+    -------
+    float or float64 array
+        Hectares, one for each geometry.
+
+    Raises
+    ------
+    ZoneError
+        A geometry is no polygon, is not finite, or crosses the antimeridian.
+
+    Notes
+    -----
+    In longitude and latitude an edge is the line on which latitude is a linear function of longitude: parallels are
+    straight, geodesics are not. In a projection it is the straight line of the map.
+
+    Examples
+    --------
+    >>> import shapely
+    >>> round(polygon_area_ha(shapely.box(-75, 0, -74, 1), "EPSG:4326"), 1)
+    1230846.4
+    """
+    single = isinstance(geometry, shapely.Geometry)
+    shapes: Sequence[Any] = [geometry] if single else geometry
+    out = geometry_areas_ha(rings_of(shapes), pyproj.CRS.from_user_input(crs), area)
+    return float(out[0]) if single else out
+
+
+def boundary_polygon(
+    transform: Affine, window: tuple[float, float, float, float], crs: pyproj.CRS, target: pyproj.CRS
+) -> Any:
+    """Outline of the columns and rows ``window`` of a raster, followed in another CRS."""
+    c0, r0, c1, r1 = window
+    corners = [place(transform, *corner) for corner in ((c0, r0), (c1, r0), (c1, r1), (c0, r1))]
+    outline = rings_of([shapely.Polygon(corners)])
+    return reprojected(outline, crs, target).geometries()[0].geoms[0]

@@ -1,0 +1,213 @@
+"""Before any work: look at an archive, propose a recipe for it, and check one against it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pandas as pd
+
+from geococa.errors import GeococaError, InputRefused
+from geococa.features import bands_of
+from geococa.ledger import replace_file
+from geococa.models import read_model
+from geococa.pipeline import halo_of
+from geococa.recipe import Recipe
+from geococa.samples import read_samples
+from geococa.tiles import TileRef, find_tiles
+from geococa.zones import read_zones
+
+__all__ = ["check_recipe", "propose_recipe"]
+
+_TEMPLATE = """\
+# Recipe for {archive}: {tiles} tiles ({ids}), {scenes} scenes, {first}-{last}.
+# Paths are taken from this file's folder. Every setting is explained in docs/recipe.md; those left out keep their defaults.
+
+[scenes]
+sensor = "{sensor}"
+years = [{first}, {last}]          # first and last year, both included
+
+[clear_sky]
+buffer_m = 60                    # clouds and shadows are widened by this
+
+[composite]
+reducer = "{reducer}"             # one image a year: median, geomedian, mean, medoid, p25, ...
+min_observations = {minimum}             # pixels with fewer clear dates in a year stay unobserved
+
+[features]
+names = [{names}]
+
+[model]
+{samples}
+method = "random_forest"
+seed = 7
+
+[labels]
+smooth_window = 5                # cells, odd; 1 = no smoothing
+stabilise = {stabilise}                 # let the years inform each other
+min_area_ha = 0.25               # minimum mapping unit
+
+[zones]
+{zones}
+
+[areas]
+class_name = "coca"
+min_observed_share = 0.7         # park-years seen less than this are marked
+
+[report]
+title = "Coca in protected areas"
+language = "en"                  # or "es"
+"""
+
+_WANTED = (
+    "blue",
+    "green",
+    "red",
+    "rededge071",
+    "nir",
+    "nir08",
+    "swir16",
+    "swir22",
+    "ndvi",
+    "ndmi",
+    "nbr",
+    "bsi",
+)
+
+
+def propose_recipe(
+    archive: str | os.PathLike[str],
+    path: str | os.PathLike[str],
+    *,
+    zones: str | os.PathLike[str] | None = None,
+    samples: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Look at an archive and write a commented recipe that fits its sensor, bands and years.
+
+    Parameters
+    ----------
+    archive : path
+        Folder with tile folders.
+    path : path
+        Recipe file to write.
+    zones, samples : path, optional
+        Park polygons and reference samples to name in it; ``parks.gpkg`` and ``samples.gpkg`` in the archive where present.
+    overwrite : bool
+        Replace an existing file.
+
+    Returns
+    -------
+    pathlib.Path
+
+    Raises
+    ------
+    InputRefused
+        The archive holds no tiles, or the file exists.
+    """
+    target = Path(path)
+    if target.exists() and not overwrite:
+        raise InputRefused(f"{target} exists; choose another name, or replace it with --overwrite")
+    tiles = find_tiles(archive)
+    if not tiles:
+        raise InputRefused(f"no tiles found in {archive}: expected tile folders with scenes")
+    years = sorted({year for tile in tiles for year in tile.years})
+    scenes = sum(len(tile.scenes) for tile in tiles)
+    a_year = scenes / len(tiles) / len(years)
+    bands = set.intersection(*(set(tile.bands) for tile in tiles))
+    text = _TEMPLATE.format(
+        archive=Path(archive).name,
+        tiles=len(tiles),
+        ids=", ".join(tile.tile for tile in tiles[:5]) + (", ..." if len(tiles) > 5 else ""),
+        scenes=scenes,
+        first=years[0],
+        last=years[-1],
+        sensor=tiles[0].sensor or "",
+        reducer="geomedian" if a_year >= 5 else "median",
+        minimum=2 if a_year >= 6 else 1,
+        names=", ".join(f'"{name}"' for name in _WANTED if bands_of([name]) <= bands),
+        samples=_line("samples", samples, Path(archive) / "samples.gpkg", target.parent),
+        stabilise="true" if len(years) > 1 else "false",
+        zones=_line("path", zones, Path(archive) / "parks.gpkg", target.parent),
+    )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return replace_file(target, text.encode())
+
+
+def _line(key: str, given: str | os.PathLike[str] | None, usual: Path, folder: Path) -> str:
+    """Write a setting that names a file, or a comment that asks for it."""
+    file = Path(given) if given is not None else usual
+    if given is None and not file.is_file():
+        return f'# {key} = "..."             # name the file here'
+    return f'{key} = "{Path(os.path.relpath(file, folder)).as_posix()}"'
+
+
+def check_recipe(archive: str | os.PathLike[str], recipe: str | os.PathLike[str]) -> pd.DataFrame:
+    """Check a recipe against an archive without computing anything.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``what, found`` line by line.
+
+    Raises
+    ------
+    GeococaError
+        All that is wrong, in one message.
+    """
+    settings = Recipe.read(Path(recipe))
+    tiles = find_tiles(archive, pattern=settings.scenes.pattern)
+    if not tiles:
+        raise InputRefused(f"no tiles found in {archive}: expected tile folders with scenes")
+    faults: list[str] = []
+    rows = [
+        ("tiles", ", ".join(tile.tile for tile in tiles)),
+        ("scenes", str(sum(len(tile.scenes) for tile in tiles))),
+    ]
+    years = sorted({year for tile in tiles for year in tile.years})
+    rows.append(("years", f"{years[0]}-{years[-1]}"))
+    wanted = settings.scenes.years
+    if wanted and not set(range(wanted[0], wanted[1] + 1)) & set(years):
+        faults.append(f"[scenes] years {wanted[0]}-{wanted[1]}: the archive has {years[0]}-{years[-1]}")
+    faults += _missing_bands(tiles, settings)
+    rows.append(("halo", f"{max(halo_of(settings, tile.grid) for tile in tiles)} cells around each block"))
+    for what, reader in (("zones", _zones_line), ("model", _model_line)):
+        try:
+            rows.append((what, reader(settings)))
+        except GeococaError as error:
+            faults.append(f"[{what}] {error}")
+    if faults:
+        raise InputRefused(f"{recipe} does not fit {archive}:\n  " + "\n  ".join(faults))
+    return pd.DataFrame(rows, columns=["what", "found"])
+
+
+def _missing_bands(tiles: list[TileRef], settings: Recipe) -> list[str]:
+    needed = set(settings.bands_needed() or ())
+    return [
+        f"[features] tile {tile.tile} lacks {', '.join(sorted(needed - set(tile.bands)))}; it has {', '.join(tile.bands)}"
+        for tile in tiles
+        if needed - set(tile.bands)
+    ]
+
+
+def _zones_line(settings: Recipe) -> str:
+    if settings.zones.path is None:
+        raise InputRefused("path is not set: name the park polygons")
+    zones = read_zones(settings.zones.path, name=settings.zones.name, layer=settings.zones.layer)
+    return f"{len(zones)} zones in {zones.crs.to_string()[:60]}"
+
+
+def _model_line(settings: Recipe) -> str:
+    choice = settings.model
+    if choice.path is not None:
+        model = read_model(choice.path)
+        return f"{model.kind} with {len(model.features)} features and classes {', '.join(model.classes)}"
+    if choice.samples is None:
+        raise InputRefused("neither path nor samples is set: name a model file or reference samples")
+    samples = read_samples(choice.samples, class_column=choice.class_column, year_column=choice.year_column)
+    counts = samples["class"].value_counts()
+    if settings.areas.class_name not in counts:
+        raise InputRefused(
+            f"the samples hold no {settings.areas.class_name!r}, only {', '.join(map(str, counts.index))}"
+        )
+    return f"{len(samples)} samples: " + ", ".join(f"{name} {count}" for name, count in counts.items())

@@ -1,0 +1,323 @@
+"""Rows of the report's headline, ranking, accuracy, transition and provenance sections."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from geococa.errors import InputRefused
+from geococa.report_charts import sparkline
+from geococa.report_tables import ZoneSeries, format_number
+from geococa.report_text import Phrases
+
+__all__ = [
+    "accuracy_section",
+    "headline_tiles",
+    "matrix_sections",
+    "plain_section",
+    "provenance_rows",
+    "ranking_rows",
+    "transition_section",
+]
+
+_INTERVAL = ("area_ha", "ci_low_ha", "ci_high_ha")
+
+
+def headline_tiles(
+    series: Sequence[ZoneSeries],
+    total: ZoneSeries,
+    phrases: Phrases,
+    class_name: str,
+    accuracy: pd.DataFrame | None,
+    *,
+    has_intervals: bool,
+) -> list[dict[str, Any]]:
+    """Numbers at the top of the page, each with the words that keep it honest."""
+    year, area = total.years[-1], float(total.area_ha[-1])
+    shown: dict[str, Any] = {"class": phrases.class_key(class_name), "year": _year(year)}
+    tiles = [
+        {
+            "label": phrases.markup("tile.mapped", css="cap", **shown),
+            "value": _big(area),
+            "unit": "ha",
+            "badge": None if has_intervals else phrases.markup("tile.counting"),
+            "note": phrases.markup("tile.mapped.note", zones=str(len(series))),
+        }
+    ]
+    estimate = _estimate(accuracy, class_name, year)
+    if estimate is not None:
+        tiles.append(
+            {
+                "label": phrases.markup("tile.estimated", css="cap", **shown),
+                "value": _big(estimate[0]),
+                "unit": "ha",
+                "badge": None,
+                "note": phrases.markup("tile.estimated.note", low=_big(estimate[1]), high=_big(estimate[2])),
+            }
+        )
+    if len(total.years) > 1:
+        tiles.append(_change_tile(total, phrases))
+    tiles.append(_zones_tile(series, phrases, shown))
+    unseen = sum(s.zone_ha * (1 - s.observed[-1]) for s in series if math.isfinite(s.observed[-1]))
+    tiles.append(
+        {
+            "label": phrases.markup("tile.observed", css="cap", year=_year(year)),
+            "value": format_number(100 * total.observed[-1], 0),
+            "unit": "%",
+            "badge": None,
+            "note": phrases.markup("tile.observed.note", area_ha=_big(unseen), **{"class": shown["class"]}),
+        }
+    )
+    return tiles
+
+
+def ranking_rows(series: Sequence[ZoneSeries]) -> list[dict[str, Any]]:
+    """Zones from most to least hectares in the last year, zones not observed last; equal ones by name."""
+    rows: list[dict[str, Any]] = []
+    for one in series:
+        area = float(one.area_ha[-1])
+        rows.append(
+            {
+                "s": one,
+                "area": area,
+                "observed": float(one.observed[-1]),
+                "estimate": one.value("estimate", -1),
+                "low": one.value("low", -1),
+                "high": one.value("high", -1),
+                "change": area - float(one.area_ha[-2]) if len(one.years) > 1 else math.nan,
+                "share": 100 * area / one.zone_ha if one.zone_ha > 0 else math.nan,
+                "spark": sparkline(one),
+            }
+        )
+    return sorted(rows, key=lambda r: (-r["area"] if math.isfinite(r["area"]) else math.inf, r["s"].zone))
+
+
+def accuracy_section(accuracy: pd.DataFrame | None, phrases: Phrases) -> dict[str, Any] | None:
+    """Columns and rows of the accuracy table, class first, with the names that phrases know."""
+    if accuracy is None or not len(accuracy):
+        return None
+    data = accuracy.reset_index() if accuracy.index.name is not None else accuracy
+    data = data.rename(columns={"land_cover": "class", "map_class": "class"})
+    order = [name for name in ("year", "class") if name in data.columns]
+    data = data[[*order, *(name for name in data.columns if name not in order)]]
+    columns, rows = plain_section(data, phrases)
+    return {"columns": columns, "rows": rows}
+
+
+def plain_section(
+    frame: pd.DataFrame | None, phrases: Phrases, prefix: str = "acc"
+) -> tuple[list[dict[str, Any]], list[list[dict[str, Any]]]]:
+    """Columns and rows of any tidy table; hectares with one decimal, shares with three."""
+    if frame is None or not len(frame):
+        return [], []
+    data = frame.reset_index() if frame.index.name is not None else frame
+    columns: list[dict[str, Any]] = []
+    for name in map(str, data.columns):
+        numeric = pd.api.types.is_numeric_dtype(data[name]) and not pd.api.types.is_bool_dtype(data[name])
+        known = next((key for key in (f"{prefix}.{name}", f"acc.{name}") if key in phrases.table), None)
+        html = phrases.markup(known) if known else name.replace("_", " ")
+        columns.append({"name": name, "numeric": numeric, "html": html, "digits": _digits(name, data[name], numeric)})
+    rows = []
+    for record in data.itertuples(index=False):
+        cells = []
+        for column, value in zip(columns, record, strict=True):
+            cell: dict[str, Any] = {"value": value, "numeric": column["numeric"]}
+            if column["numeric"]:
+                whole = column["name"] == "year" and not pd.isna(value)
+                cell["text"] = str(int(value)) if whole else format_number(value, column["digits"])
+            else:
+                cell["value"] = "" if value is None or value is pd.NA else str(value)
+                cell["html"] = phrases.class_markup(cell["value"]) if column["name"] == "class" else cell["value"]
+            cells.append(cell)
+        rows.append(cells)
+    return columns, rows
+
+
+def matrix_sections(
+    matrices: Mapping[int, pd.DataFrame] | pd.DataFrame | None, phrases: Phrases
+) -> list[dict[str, Any]]:
+    """Error matrices with row totals; rows are the map, columns the reference."""
+    if matrices is None:
+        return []
+    named = {"": matrices} if isinstance(matrices, pd.DataFrame) else dict(matrices)
+    out = []
+    for label, matrix in sorted(named.items(), key=lambda item: str(item[0])):
+        values = matrix.to_numpy(np.float64)
+        rows = [
+            {
+                "name": phrases.class_markup(str(name)),
+                "total": float(np.nansum(line)),
+                "cells": [
+                    {"value": float(v), "diagonal": str(c) == str(name)}
+                    for c, v in zip(matrix.columns, line, strict=True)
+                ],
+            }
+            for name, line in zip(matrix.index, values, strict=True)
+        ]
+        whole = bool(np.all(values[np.isfinite(values)] == np.round(values[np.isfinite(values)])))
+        out.append(
+            {
+                "label": str(label),
+                "rows": rows,
+                "digits": 0 if whole else 3,
+                "columns": [phrases.class_markup(str(name)) for name in matrix.columns],
+            }
+        )
+    return out
+
+
+def transition_section(transitions: pd.DataFrame | None, phrases: Phrases, class_name: str) -> dict[str, Any]:
+    """Rows from class to class, largest first, and the bars of those that involve the class of interest."""
+    empty: dict[str, Any] = {
+        "transition_rows": [],
+        "transition_bars": [],
+        "transitions_have_zone": False,
+        "transitions_have_period": False,
+    }
+    if transitions is None or not len(transitions):
+        return empty
+    names = {
+        "from_class": "from",
+        "to_class": "to",
+        "land_cover_from": "from",
+        "land_cover_to": "to",
+        "park": "zone",
+        "from_year": "year_from",
+        "to_year": "year_to",
+    }
+    data = transitions.rename(columns=names)
+    missing = [name for name in ("from", "to", "area_ha") if name not in data.columns]
+    if missing:
+        raise InputRefused(f"transitions lack {missing}, have {list(transitions.columns)}; expected from, to, area_ha")
+    data = data[data["area_ha"] > 0]
+    if not len(data):
+        return empty
+    keys = [name for name in ("zone", "year_from", "year_to") if name in data.columns]
+    data = data.sort_values(["area_ha", *keys, "from", "to"], ascending=[False] + [True] * (len(keys) + 2))
+    rows = [_transition_row(record, phrases) for record in data.to_dict("records")]
+    involved = data[(data["from"] == class_name) != (data["to"] == class_name)]
+    pairs = involved.groupby(["from", "to"])[["area_ha"]].sum().reset_index()
+    pairs = pairs.sort_values(["area_ha", "from", "to"], ascending=[False, True, True]).head(8)
+    bars = [
+        {
+            "label": phrases.markup(
+                "transitions.bar", before=phrases.class_key(str(before)), after=phrases.class_key(str(after))
+            ),
+            "area": float(area),
+            "width": round(100 * float(area) / float(pairs["area_ha"].max()), 2),
+        }
+        for before, after, area in zip(pairs["from"], pairs["to"], pairs["area_ha"], strict=True)
+    ]
+    return {
+        "transition_rows": rows,
+        "transition_bars": bars,
+        "transitions_have_zone": "zone" in data.columns,
+        "transitions_have_period": "year_to" in data.columns,
+    }
+
+
+def provenance_rows(provenance: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Flatten nested provenance into (dotted name, text), in sorted order.
+
+    Examples
+    --------
+    >>> provenance_rows({"model": {"seed": 7}, "bands": ["red", "nir"]})
+    [('bands', 'red, nir'), ('model.seed', '7')]
+    """
+    rows: list[tuple[str, str]] = []
+    for name in sorted(map(str, provenance)):
+        value = next(v for k, v in provenance.items() if str(k) == name)
+        if isinstance(value, Mapping):
+            rows += provenance_rows(value, f"{prefix}{name}.")
+        elif isinstance(value, list | tuple):
+            rows.append((prefix + name, ", ".join(map(str, value))))
+        else:
+            rows.append((prefix + name, str(value)))
+    return rows
+
+
+def _change_tile(total: ZoneSeries, phrases: Phrases) -> dict[str, Any]:
+    before, after = float(total.area_ha[-2]), float(total.area_ha[-1])
+    args: dict[str, Any] = {"before": _big(before), "after": _big(after)}
+    if before > 0:
+        percent = format_number(100 * (after - before) / before, 0, sign=True)
+        note = phrases.markup("tile.change.percent", percent=percent, **args)
+    else:
+        note = phrases.markup("tile.change.note", **args)
+    return {
+        "label": phrases.markup("tile.change", css="cap", year=_year(total.years[-2])),
+        "value": _big(after - before, sign=True),
+        "unit": "ha",
+        "badge": None,
+        "note": note,
+    }
+
+
+def _zones_tile(series: Sequence[ZoneSeries], phrases: Phrases, shown: dict[str, Any]) -> dict[str, Any]:
+    verdicts = [str(s.trend.get("verdict")) for s in series if s.trend.get("verdict")]
+    note = phrases.markup("tile.zones.plain", zones=str(len(series)))
+    if verdicts:
+        note = phrases.markup(
+            "tile.zones.note",
+            zones=str(len(series)),
+            rising=str(verdicts.count("increasing")),
+            falling=str(verdicts.count("decreasing")),
+        )
+    return {
+        "label": phrases.markup("tile.zones", css="cap", **shown),
+        "value": str(sum(bool(s.area_ha[-1] > 0) for s in series)),
+        "unit": "",
+        "badge": None,
+        "note": note,
+    }
+
+
+def _estimate(accuracy: pd.DataFrame | None, class_name: str, year: int | None) -> tuple[float, float, float] | None:
+    """Estimated hectares and interval of a class in a year, where the accuracy table has them."""
+    if accuracy is None or any(name not in accuracy.columns for name in _INTERVAL):
+        return None
+    data = accuracy.reset_index() if accuracy.index.name is not None else accuracy
+    column = next((name for name in ("class", "land_cover", "map_class") if name in data.columns), None)
+    if column is None:
+        return None
+    data = data[data[column].astype(str) == class_name]
+    if "year" in data.columns:
+        data = data[data["year"] == year]
+    if len(data) != 1:
+        return None
+    area, low, high = (float(data[name].iloc[0]) for name in _INTERVAL)
+    return (area, low, high) if math.isfinite(area) else None
+
+
+def _transition_row(record: Mapping[Any, Any], phrases: Phrases) -> dict[str, Any]:
+    before, after = str(record["from"]), str(record["to"])
+    first, last = record.get("year_from"), record.get("year_to")
+    period = f"{first}–{last}" if first is not None else str(last)
+    return {
+        "zone": str(record.get("zone", "")),
+        "period": period,
+        "before": before,
+        "after": after,
+        "before_html": phrases.class_markup(before),
+        "after_html": phrases.class_markup(after),
+        "area": float(record["area_ha"]),
+    }
+
+
+def _digits(name: str, values: pd.Series, numeric: bool) -> int:
+    if not numeric or pd.api.types.is_integer_dtype(values):
+        return 0
+    return 1 if name.endswith(("_ha", "_percent")) else 3
+
+
+def _big(value: float, *, sign: bool = False) -> str:
+    """Headline numbers lose their decimal from 1,000 on."""
+    return format_number(value, 0 if abs(value) >= 1000 else 1, sign=sign)
+
+
+def _year(year: int | None) -> str:
+    return "–" if year is None else str(year)

@@ -1,0 +1,191 @@
+"""Design-based estimation: means, ratios, their variances and intervals under a probability sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from geococa.errors import AccuracyError
+
+__all__ = ["DESIGNS", "Design", "Means", "interval_of_share", "normal_quantile", "ratio", "sample_means", "wilson_interval"]
+
+Variance = Literal["unbiased", "plug_in"]
+DESIGNS = ("stratified", "simple", "systematic", "post_stratified")
+"""Sample designs: how the units were drawn, not how the map looks."""
+
+
+@dataclass(frozen=True)
+class Design:
+    """How a sample was drawn.
+
+    Attributes
+    ----------
+    name : str
+        One of `DESIGNS`. A systematic sample is treated as a simple random one, which as a rule overstates its variance.
+    stratum : numpy.ndarray
+        int64 ``(n,)``, stratum number of each unit.
+    weights : numpy.ndarray
+        float64 ``(strata,)``, share of the population in each stratum, sums to 1.
+    population : numpy.ndarray or None
+        float64 ``(strata,)``, number of units in each stratum, for the finite population correction; None for a
+        population so large that the sample takes no notable part of it.
+    """
+
+    name: str
+    stratum: np.ndarray
+    weights: np.ndarray
+    population: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Means:
+    """Estimated population means of several variables.
+
+    Attributes
+    ----------
+    mean : numpy.ndarray
+        float64 ``(m,)``.
+    covariance : numpy.ndarray
+        float64 ``(m, m)``, of the estimates; NaN where a stratum holds a single unit.
+    """
+
+    mean: np.ndarray
+    covariance: np.ndarray
+
+
+def sample_means(values: np.ndarray, design: Design, *, variance: Variance = "unbiased") -> Means:
+    """Estimate population means and the covariance of the estimates.
+
+    Parameters
+    ----------
+    values : numpy.ndarray
+        float64 ``(n, m)``, one row a sampled unit.
+    design : Design
+        How the units were drawn.
+    variance : {"unbiased", "plug_in"}
+        Divide squares by ``n - 1`` (unbiased) or by ``n``.
+
+    Returns
+    -------
+    Means
+
+    Raises
+    ------
+    AccuracyError
+        There are no units, or a stratum of the population holds none.
+
+    References
+    ----------
+    Cochran, W. G. (1977), Sampling Techniques, 3rd ed., chapters 2, 5 and 5A.9. Stehman, S. V. (2014), Estimating area and
+    map accuracy for stratified random sampling when the strata are different from the map classes, International
+    Journal of Remote Sensing 35(13), 4923-4939.
+    """
+    n = len(values)
+    if n == 0:
+        raise AccuracyError("an estimate needs reference samples, got none")
+    pooled = design.name in ("simple", "systematic")
+    stratum = np.zeros(n, np.int64) if pooled else design.stratum
+    weights = np.ones(1) if pooled else design.weights
+    mean = np.zeros(values.shape[1])
+    covariance = np.zeros((values.shape[1], values.shape[1]))
+    for h in np.flatnonzero(weights > 0):
+        units = values[stratum == h]
+        if not len(units):
+            raise AccuracyError(f"stratum number {h} holds {weights[h]:.4%} of the area but no sample; draw samples in it, or join it "
+                                "with another stratum")
+        mean += weights[h] * units.mean(axis=0)
+        covariance += _share_of_variance(units, design, weights[h], n, h, pooled) * _covariance(units, variance)
+    return Means(mean, covariance)
+
+
+def _share_of_variance(units: np.ndarray, design: Design, weight: float, n: int, h: int, pooled: bool) -> float:
+    """Factor of a stratum's variance in the variance of the estimate."""
+    if design.population is None:
+        unseen = 1.0
+    else:
+        size = design.population.sum() if pooled else design.population[h]
+        share = n / design.population.sum() if design.name == "post_stratified" else len(units) / size
+        unseen = max(1.0 - share, 0.0)
+    if design.name == "post_stratified":
+        # the sample sizes of the strata are random: Cochran's second term pays for that
+        return unseen * weight / n + (1.0 - weight) / n**2
+    return unseen * weight**2 / len(units)
+
+
+def _covariance(units: np.ndarray, variance: Variance) -> np.ndarray:
+    centred = units - units.mean(axis=0)
+    divisor = len(units) - 1 if variance == "unbiased" else len(units)
+    if divisor == 0:
+        return np.full((units.shape[1],) * 2, np.nan)
+    return centred.T @ centred / divisor
+
+
+def ratio(means: Means, numerator: int, denominator: int) -> tuple[float, float]:
+    """Estimate a ratio of two means and its standard error by linearisation.
+
+    Returns NaN for both where the denominator is estimated as zero.
+    """
+    y, x = means.mean[numerator], means.mean[denominator]
+    if not x > 0:
+        return np.nan, np.nan
+    c = means.covariance
+    r = y / x
+    variance = c[numerator, numerator] - 2 * r * c[numerator, denominator] + r * r * c[denominator, denominator]
+    return float(r), float(np.sqrt(max(variance, 0.0)) / x) if np.isfinite(variance) else np.nan
+
+
+def normal_quantile(confidence: float) -> float:
+    """Half-width of a two-sided interval in standard errors."""
+    from scipy.stats import norm
+
+    if not 0 < confidence < 1:
+        raise AccuracyError(f"confidence must lie between 0 and 1, got {confidence}")
+    return float(norm.ppf(0.5 + confidence / 2))
+
+
+def interval_of_share(share: float, se: float, confidence: float, kind: str) -> tuple[float, float]:
+    """Interval of a share of the area, within 0 to 1.
+
+    Parameters
+    ----------
+    share, se : float
+        Estimate and its standard error.
+    confidence : float
+        Level of the interval.
+    kind : {"normal", "logit"}
+        ``logit`` is asymmetric and never reaches zero, which suits rare classes.
+    """
+    z = normal_quantile(confidence)
+    if not np.isfinite(se):
+        return np.nan, np.nan
+    if kind == "normal":
+        return max(share - z * se, 0.0), min(share + z * se, 1.0)
+    if kind != "logit":
+        raise AccuracyError(f"interval must be 'normal' or 'logit', got {kind!r}")
+    if not 0 < share < 1 or se == 0:
+        return share, share
+    centre, step = np.log(share / (1 - share)), z * se / (share * (1 - share))
+    low, high = (1 / (1 + np.exp(-(centre + sign * step))) for sign in (-1, 1))
+    return float(low), float(high)
+
+
+def wilson_interval(share: float, se: float, n: int, confidence: float) -> tuple[float, float]:
+    """Wilson interval of an accuracy, with the sample size that its standard error is worth.
+
+    It has a width even where every sample agreed and the standard error is zero; then ``n`` units are counted.
+
+    References
+    ----------
+    Wilson, E. B. (1927), Probable inference, the law of succession, and statistical inference, Journal of the American
+    Statistical Association 22, 209-212. Korn, E. L. and Graubard, B. I. (1998), Confidence intervals for proportions
+    with small expected number of positive counts estimated from survey data, Survey Methodology 24(2), 193-201.
+    """
+    if not np.isfinite(share) or n < 1:
+        return np.nan, np.nan
+    z = normal_quantile(confidence)
+    worth = share * (1 - share) / se**2 if np.isfinite(se) and se > 0 and 0 < share < 1 else float(n)
+    centre = (share + z * z / (2 * worth)) / (1 + z * z / worth)
+    half = z / (1 + z * z / worth) * np.sqrt(share * (1 - share) / worth + z * z / (4 * worth * worth))
+    return float(max(centre - half, 0.0)), float(min(centre + half, 1.0))

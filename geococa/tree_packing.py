@@ -1,0 +1,201 @@
+"""Packing: from the flat arrays of a forest to ranks, packed nodes and bit vectors, without changing any answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["BitVectors", "Nodes64", "Ranks", "node_trees", "pack_bitvectors", "pack_nodes", "rank_thresholds"]
+
+_BUCKETS = 4096
+_MAX_LEAVES = 64
+_MAX_DEPTH = 255
+_NO_RANK = 65535
+Arrays = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Distinct thresholds of every feature, with tables that find a value's rank; see `_kernels.forest.rank_values`."""
+
+    thresholds: np.ndarray
+    start: np.ndarray
+    buckets: np.ndarray
+    origin: np.ndarray
+    scale: np.ndarray
+    node_rank: np.ndarray
+    most: int
+
+
+@dataclass(frozen=True)
+class Nodes64:
+    """Packed trees for `_kernels.forest.add_packed`."""
+
+    nodes: np.ndarray
+    root: np.ndarray
+    depth: np.ndarray
+    leaf: np.ndarray
+    value: np.ndarray
+    tree_class: np.ndarray
+
+
+@dataclass(frozen=True)
+class BitVectors:
+    """Small trees for `_kernels.bitvector.add_bitvectors`."""
+
+    tree_four: np.ndarray
+    four_word: np.ndarray
+    feature: np.ndarray
+    rank: np.ndarray
+    bits: np.ndarray
+    tree_words: np.ndarray
+    tree_leaf: np.ndarray
+    value: np.ndarray
+    tree_class: np.ndarray
+
+
+def rank_thresholds(trees: Arrays, n_features: int) -> Ranks | None:
+    """Rank the thresholds of every feature; None where one has too many for 16 bits.
+
+    Features are float32, so a threshold may be lowered to the next float32 without changing any comparison.
+    """
+    feature, exact = trees["feature"], trees["threshold"]
+    with np.errstate(over="ignore"):
+        lowered = exact.astype(np.float32)
+    lowered = np.where(lowered.astype(np.float64) > exact, np.nextafter(lowered, np.float32(-np.inf)), lowered)
+    node_rank = np.full(len(feature), _NO_RANK, dtype=np.int64)
+    lists: list[np.ndarray] = []
+    buckets = np.zeros((n_features, _BUCKETS + 1), dtype=np.uint16)
+    origin, scale = np.zeros(n_features), np.ones(n_features)
+    for f in range(n_features):
+        here = feature == f
+        distinct, node_rank[here] = np.unique(lowered[here], return_inverse=True)
+        if len(distinct) >= _NO_RANK:
+            return None
+        if len(distinct):
+            origin[f], scale[f] = _bucket_scale(distinct)
+            places = np.clip((distinct.astype(np.float64) - origin[f]) * scale[f], 0, _BUCKETS - 1).astype(np.int64)
+            buckets[f] = np.searchsorted(places, np.arange(_BUCKETS + 1))
+        lists += [distinct, np.full(2, np.inf, dtype=np.float32)]
+    sizes = [len(a) + 2 for a in lists[::2]]
+    start = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
+    return Ranks(np.concatenate(lists).astype(np.float32), start, buckets, origin, scale, node_rank, max(sizes) - 2)
+
+
+def _bucket_scale(distinct: np.ndarray) -> tuple[float, float]:
+    """Origin and buckets per unit; a few far thresholds do not widen the buckets of all others."""
+    finite = distinct[np.isfinite(distinct)].astype(np.float64)
+    if not len(finite):
+        return 0.0, 1.0
+    low, high = np.quantile(finite, [0.01, 0.99])
+    width = high - low
+    if not np.isfinite(width) or width <= 0 or not np.isfinite(_BUCKETS / width):
+        return float(low), 1.0
+    return float(low), float(_BUCKETS / width)
+
+
+def pack_nodes(trees: Arrays, ranks: Ranks, n_features: int, lanes: int) -> Nodes64 | None:
+    """Pack every tree level by level; None where a tree is too deep or features are too many for the node word."""
+    if n_features * lanes > 1 << 16:
+        return None
+    levels = _levels(trees)
+    if len(levels) > _MAX_DEPTH + 1:
+        return None
+    tree_of = node_trees(trees)
+    order = np.concatenate(levels)
+    level_of = np.repeat(np.arange(len(levels)), [len(level) for level in levels])
+    by_tree = np.argsort(tree_of[order], kind="stable")
+    order, level_of = order[by_tree], level_of[by_tree]
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.arange(len(order))
+    is_leaf = trees["feature"] < 0
+    child = np.where(is_leaf, place, place[np.maximum(trees["left"], 0)]).astype(np.uint64)
+    offset = np.where(is_leaf, 0, trees["feature"].astype(np.int64) * lanes).astype(np.uint64)
+    words = (child << np.uint64(32)) | (offset << np.uint64(16)) | ranks.node_rank.astype(np.uint64)
+    depth = np.zeros(len(trees["tree_class"]), dtype=np.int64)
+    np.maximum.at(depth, tree_of[order], level_of)
+    leaf = np.maximum(trees["leaf"], 0).astype(np.uint32)
+    return Nodes64(
+        words[order],
+        trees["tree_start"][:-1].astype(np.uint64),
+        depth,
+        leaf[order],
+        np.ascontiguousarray(trees["value"].T),
+        trees["tree_class"],
+    )
+
+
+def _levels(trees: Arrays) -> list[np.ndarray]:
+    """Nodes of each level of all trees; the two children of a node side by side."""
+    level = trees["tree_start"][:-1]
+    levels = []
+    while len(level) and len(levels) <= _MAX_DEPTH + 1:
+        levels.append(level)
+        inner = level[trees["feature"][level] >= 0]
+        level = np.stack([trees["left"][inner], trees["right"][inner]], axis=1).ravel().astype(np.int64)
+    return levels
+
+
+def node_trees(trees: Arrays) -> np.ndarray:
+    """Tree that each node belongs to."""
+    start = trees["tree_start"]
+    return np.repeat(np.arange(len(start) - 1), np.diff(start))
+
+
+def pack_bitvectors(trees: Arrays, ranks: Ranks, word: int, never: int) -> BitVectors | None:
+    """Make bit vectors; None where a tree has too many leaves or a feature too many thresholds."""
+    start = trees["tree_start"]
+    leaves = np.add.reduceat(trees["feature"] < 0, start[:-1])
+    if leaves.max() > _MAX_LEAVES or ranks.most >= never:
+        return None
+    span, first = _leaf_spans(trees)
+    splits: dict[tuple[int, int], list[tuple[int, int, int]]] = {}
+    tree_of = node_trees(trees)
+    for node in np.flatnonzero(trees["feature"] >= 0):
+        low = int(first[node])
+        high = low + int(span[trees["left"][node]])
+        for w in range(low // word, (high - 1) // word + 1):
+            begin, end = max(low - w * word, 0), min(high - w * word, word)
+            entry = (int(trees["feature"][node]), int(ranks.node_rank[node]), (1 << end) - (1 << begin))
+            splits.setdefault((int(tree_of[node]), w), []).append(entry)
+    table: list[tuple[int, int, int]] = []
+    four_word: list[int] = []
+    fours = np.zeros(len(leaves), dtype=np.int64)
+    for (tree, w), entries in sorted(splits.items()):
+        entries = sorted(entries)
+        entries += [(entries[-1][0], never, 0)] * (-len(entries) % 4)
+        table += entries
+        four_word += [w] * (len(entries) // 4)
+        fours[tree] += len(entries) // 4
+    columns = np.asarray(table, dtype=np.int64).reshape(-1, 3)
+    is_leaf = trees["feature"] < 0
+    tree_leaf = np.concatenate([[0], np.cumsum(leaves)[:-1]]).astype(np.int64)
+    value = np.empty((int(leaves.sum()), trees["value"].shape[1]))
+    value[tree_leaf[tree_of[is_leaf]] + first[is_leaf]] = trees["value"][trees["leaf"][is_leaf]]
+    return BitVectors(
+        np.concatenate([[0], np.cumsum(fours)]).astype(np.int64),
+        np.asarray(four_word, dtype=np.int64),
+        np.ascontiguousarray(columns[:, 0]),
+        columns[:, 1].astype(np.int16),
+        columns[:, 2].astype(np.uint16).view(np.int16),
+        -(-leaves // word).astype(np.int64),
+        tree_leaf,
+        value,
+        trees["tree_class"],
+    )
+
+
+def _leaf_spans(trees: Arrays) -> tuple[np.ndarray, np.ndarray]:
+    """Leaves under each node, and the number of the first one from the left in its tree."""
+    feature, left, right = trees["feature"], trees["left"], trees["right"]
+    span = np.ones(len(feature), dtype=np.int64)
+    inner = np.flatnonzero(feature >= 0)
+    for node in inner[::-1]:  # children come after their parent
+        span[node] = span[left[node]] + span[right[node]]
+    first = np.zeros(len(feature), dtype=np.int64)
+    for node in inner:
+        first[left[node]] = first[node]
+        first[right[node]] = first[node] + span[left[node]]
+    return span, first

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.ndimage
+
+from geococa.segments import CellWeights, Segments
+
+
+def random_map(rng):
+    shape = rng.integers(1, 25, size=2)
+    classes = rng.integers(1, 5)
+    codes = rng.integers(0, classes, size=shape).astype(np.uint8)
+    if rng.random() < 0.5:
+        # patches of several cells, not just salt
+        codes = np.kron(codes, np.ones(rng.integers(1, 4, size=2), dtype=np.uint8))
+    codes[rng.random(codes.shape) < 0.08] = 255
+    return np.ascontiguousarray(codes)
+
+
+def numbers(codes, connectivity, **options):
+    segments = Segments(
+        lambda a, b: codes[a:b], codes.shape, CellWeights(), connectivity=connectivity, **options
+    )
+    paint = np.arange(segments.sizes.size, dtype=np.int32)
+    return segments, np.concatenate([strip.paint(paint) for strip in segments.strips()])
+
+
+def check_against_scipy(seeds):
+    for seed in seeds:
+        rng = np.random.default_rng(seed)
+        codes, connectivity = random_map(rng), int(rng.choice([4, 8]))
+        options = {"strip_rows": int(rng.integers(1, 30)), "keep": bool(rng.random() < 0.5)}
+        segments, number = numbers(codes, connectivity, **options)
+        structure = np.ones((3, 3)) if connectivity == 8 else None
+        total = 0
+        for code in np.unique(codes):
+            expected, count = scipy.ndimage.label(codes == code, structure=structure)
+            total += count
+            both = np.unique(np.stack([expected[codes == code], number[codes == code]]), axis=1)
+            assert both.shape[1] == count == np.unique(both[1]).size
+        assert segments.sizes.size == total
+        np.testing.assert_array_equal(segments.sizes, np.bincount(number.ravel(), minlength=total))
+        assert (segments.codes[number] == codes).all()
+
+
+def test_components_equal_scipys_on_300_random_maps():
+    check_against_scipy(range(300))
+
+
+@pytest.mark.slow
+def test_components_equal_scipys_on_1000_more_random_maps():
+    check_against_scipy(range(1000, 2000))
+
+
+@pytest.mark.parametrize("connectivity", [4, 8])
+def test_numbers_follow_the_first_cells_whatever_the_strips_and_threads(connectivity):
+    rng = np.random.default_rng(7)
+    codes = rng.integers(0, 2, size=(60, 40)).astype(np.uint8)
+    _, whole = numbers(codes, connectivity, strip_rows=1000)
+    firsts = [np.flatnonzero(whole.ravel() == i)[0] for i in range(whole.max() + 1)]
+    assert firsts == sorted(firsts)
+    for options in ({"strip_rows": 1}, {"strip_rows": 7, "keep": False}, {"strip_rows": 7, "threads": 3}):
+        np.testing.assert_array_equal(numbers(codes, connectivity, **options)[1], whole)
+
+
+def test_a_spiral_through_every_seam_is_one_component():
+    codes = np.zeros((41, 41), dtype=np.uint8)
+    y, x, dy, dx = 0, 0, 0, 1
+    codes[0, 0] = 1
+    for length in [40, 40, 40, *[n for n in range(38, 0, -2) for _ in range(2)]]:
+        for _ in range(length):
+            y, x = y + dy, x + dx
+            codes[y, x] = 1
+        dy, dx = dx, -dy
+    segments, _ = numbers(codes, 4, strip_rows=3)
+    assert (segments.codes == 1).sum() == 1
+
+
+def test_empty_map_has_no_component():
+    segments, _ = numbers(np.zeros((1, 0), dtype=np.uint8), 8)
+    assert segments.sizes.size == 0
+
+
+def test_sizes_are_sums_of_cell_weights():
+    class Weights(CellWeights):
+        def rows(self, start, stop):
+            return (np.arange(start * 7, stop * 7, dtype=np.int64)).reshape(-1, 7)
+
+    rng = np.random.default_rng(3)
+    codes = rng.integers(0, 3, size=(9, 7)).astype(np.uint8)
+    segments = Segments(lambda a, b: codes[a:b], codes.shape, Weights(), connectivity=8, strip_rows=4)
+    number = np.concatenate([s.paint(np.arange(segments.sizes.size)) for s in segments.strips()])
+    expected = np.bincount(number.ravel(), weights=np.arange(63))
+    np.testing.assert_array_equal(segments.sizes, expected.astype(int))

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from geococa._kernels import markov
+from tests import oracles_labels as oracles
+
+
+def chain(years, classes, pixels, seed, gaps=0.2):
+    rng = np.random.default_rng(seed)
+    probability = rng.dirichlet(np.full(classes, 0.7), size=(years, pixels)).transpose(0, 2, 1).astype(np.float32)
+    probability.transpose(0, 2, 1)[rng.random((years, pixels)) < gaps] = np.nan
+    steps = rng.dirichlet(np.full(classes, 1.0), size=(max(years - 1, 0), classes))
+    initial = rng.dirichlet(np.full(classes, 2.0))
+    inverse_prior = 1.0 / (rng.dirichlet(np.full(classes, 5.0)) * classes)
+    return np.ascontiguousarray(probability), inverse_prior, initial, steps
+
+
+def likelihood_of(probability, inverse_prior, least, pixel):
+    values = np.maximum(probability[:, :, pixel].astype(float), least) * inverse_prior
+    values[np.isnan(probability[:, :, pixel]).any(axis=1)] = 1.0
+    return values
+
+
+@pytest.mark.parametrize(("years", "classes"), [(1, 2), (2, 3), (6, 4), (12, 5)])
+def test_posterior_equals_forward_backward_in_log_space(years, classes):
+    probability, inverse_prior, initial, steps = chain(years, classes, 150, seed=years)
+    out = np.empty_like(probability)
+    markov.smooth_years(probability, inverse_prior, initial, steps, 1e-6, True, out)
+    for pixel in range(probability.shape[2]):
+        if np.isnan(probability[:, :, pixel]).any(axis=1).all():
+            assert np.isnan(out[:, :, pixel]).all()
+            continue
+        expected = oracles.forward_backward(likelihood_of(probability, inverse_prior, 1e-6, pixel), initial, steps)
+        np.testing.assert_allclose(out[:, :, pixel], expected, atol=1e-6)
+
+
+def test_unobserved_years_stay_missing_unless_filled():
+    probability, inverse_prior, initial, steps = chain(5, 3, 100, seed=9, gaps=0.5)
+    kept, filled = np.empty_like(probability), np.empty_like(probability)
+    markov.smooth_years(probability, inverse_prior, initial, steps, 1e-6, False, kept)
+    markov.smooth_years(probability, inverse_prior, initial, steps, 1e-6, True, filled)
+    missing = np.isnan(probability)
+    assert np.array_equal(np.isnan(kept), missing)
+    assert np.array_equal(np.isnan(filled), np.broadcast_to(missing.all(axis=0), missing.shape))
+    np.testing.assert_array_equal(kept[~missing], filled[~missing])
+
+
+def test_two_hundred_years_of_certain_evidence_do_not_underflow():
+    probability = np.zeros((200, 3, 70), dtype=np.float32)
+    probability[:100, 0] = probability[100:, 2] = 1.0
+    steps = np.repeat(np.full((3, 3), 0.0005)[None] + np.eye(3) * (1 - 0.0015), 199, axis=0)
+    out = np.empty_like(probability)
+    markov.smooth_years(probability, np.ones(3), np.full(3, 1 / 3), steps, 1e-6, False, out)
+    path = np.empty((200, 70), dtype=np.int16)
+    markov.most_likely_path(probability, np.ones(3), np.full(3, 1 / 3), steps, 1e-6, path)
+    assert np.isfinite(out).all()
+    assert (path[:100] == 0).all()
+    assert (path[100:] == 2).all()
+
+
+@pytest.mark.parametrize(("years", "classes"), [(1, 3), (2, 2), (5, 3), (7, 2)])
+def test_viterbi_equals_the_best_of_all_paths(years, classes):
+    probability, inverse_prior, initial, steps = chain(years, classes, 130, seed=40 + years)
+    path = np.empty((years, 130), dtype=np.int16)
+    markov.most_likely_path(probability, inverse_prior, initial, steps, 1e-6, path)
+    for pixel in range(130):
+        if np.isnan(probability[:, :, pixel]).any(axis=1).all():
+            assert (path[:, pixel] == -1).all()
+            continue
+        assert path[:, pixel].tolist() == oracles.best_path(
+            likelihood_of(probability, inverse_prior, 1e-6, pixel), initial, steps
+        )
+
+
+def test_expected_transitions_equal_the_sum_over_all_paths():
+    probability, inverse_prior, initial, steps = chain(4, 3, 90, seed=3, gaps=0.3)
+    pairs, starts = np.zeros((3, 3)), np.zeros(3)
+    logarithm = markov.count_transitions(probability, inverse_prior, initial, steps, 1e-6, pairs, starts)
+    expected_pairs, expected_starts, expected_log = np.zeros((3, 3)), np.zeros(3), 0.0
+    for pixel in range(90):
+        if (~np.isnan(probability[:, :, pixel]).any(axis=1)).sum() < 2:
+            continue
+        part = oracles.pair_counts(likelihood_of(probability, inverse_prior, 1e-6, pixel), initial, steps)
+        expected_pairs += part[0]
+        expected_starts += part[1]
+        expected_log += part[2]
+    np.testing.assert_allclose(pairs, expected_pairs, rtol=1e-9)
+    np.testing.assert_allclose(starts, expected_starts, rtol=1e-9)
+    assert logarithm == pytest.approx(expected_log, rel=1e-9)
+
+
+def test_a_pixel_does_not_depend_on_its_place_in_a_bundle():
+    probability, inverse_prior, initial, steps = chain(6, 4, 200, seed=5)
+    whole, part = np.empty_like(probability), np.empty_like(probability[:, :, 37:])
+    markov.smooth_years(probability, inverse_prior, initial, steps, 1e-6, False, whole)
+    markov.smooth_years(np.ascontiguousarray(probability[:, :, 37:]), inverse_prior, initial, steps, 1e-6, False, part)
+    assert whole[:, :, 37:].tobytes() == part.tobytes()
