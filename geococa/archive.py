@@ -462,7 +462,7 @@ def _areas(job: _Job, ledger: Ledger, zones: GeoDataFrame, model: Model, failed:
             replace_file(path, areas_table(areas).to_csv(index=False, float_format="%.17g").encode())
             if tile.tile not in failed:
                 ledger.done(task, [path])
-        parts.append(areas_from_table(pd.read_csv(path), zones))
+        parts.append(areas_from_table(pd.read_csv(path)))
         job.progress("measuring hectares", done, len(job.tiles))
     return merge_areas(parts, zones)
 

@@ -121,7 +121,7 @@ def assess_run(
         strata = _stratum_areas(part)
 
         def matrix_of(domain: pd.Series[bool] | None = None, part: GeoDataFrame = part, here: pd.Series[bool] = here) -> ErrorMatrix:
-            where = None if domain is None else np.where(domain[here], "inside", "")
+            where = None if domain is None else ["inside" if within else "" for within in domain[here]]
             return error_matrix(
                 part["class"].tolist(), names[here].tolist(), strata=part["stratum"].tolist(), domain=where, positive=None
             )
@@ -151,7 +151,7 @@ def _zone_row(
     except AccuracyError:
         return empty | {"status": "not estimable"}
     row = table.loc["inside"]
-    return {"zone": zone, "year": year, **row[["area_ha", "se_ha", "ci_low_ha", "ci_high_ha", "n", "status"]].to_dict()}
+    return {"zone": zone, "year": year} | {name: row[name] for name in ("area_ha", "se_ha", "ci_low_ha", "ci_high_ha", "n", "status")}
 
 
 def _stratum_areas(samples: GeoDataFrame) -> dict[str, float]:

@@ -46,9 +46,10 @@ def classify(
     Returns
     -------
     xarray.DataArray or xarray.Dataset
-        ``"probability"``: float32 ``([time,] land_cover, y, x)``, sums to 1, NaN = not observed.
+        ``"probability"``: float32 ``([time,] land_cover, y, x)``, sums to 1, NaN = not observed; within 1e-6 of
+        `Model.predict_proba`.
         ``"labels"``: uint8 ``([time,] y, x)`` with CF flags, 255 = not observed, 0 = unclassified (no class
-        near enough, where the model rejects). ``"both"``: a Dataset with ``probability`` and ``land_cover``.
+        near enough, where the model rejects). ``"both"``: a Dataset with ``probability`` and ``labels``.
 
     Raises
     ------
@@ -71,12 +72,12 @@ def classify(
     check_kind(features, "features")
     check_dims(features, "feature", "y", "x", optional=("time",))
     selected = _select(features, model)
-    wanted = ("probability", "land_cover") if output == "both" else (
-        ("land_cover",) if output == "labels" else ("probability",))
-    made = {name: _wrap(name, _apply(selected, model, name, threads), selected, model) for name in wanted}
+    kinds = {"probability": ["probability"], "labels": ["land_cover"], "both": ["probability", "land_cover"]}
+    made = [_wrap(kind, _apply(selected, model, kind, threads), selected, model) for kind in kinds[output]]
     if output == "both":
-        return xr.Dataset(made, attrs={"model_sha256": model.sha256})
-    return made[wanted[0]]
+        # the dim of probabilities is called land_cover, so the labels need another name here
+        return xr.Dataset({"probability": made[0], "labels": made[1]}, attrs={"model_sha256": model.sha256})
+    return made[0]
 
 
 def _select(features: xr.DataArray, model: Model) -> xr.DataArray:
@@ -151,7 +152,7 @@ def _classify_chunk(planes: np.ndarray, model: Model, out: np.ndarray) -> None:
     if planes.shape[1]:
         _check_scale(planes, model)
     if out.ndim == 2:
-        found = model.plane_probabilities(planes) if planes.shape[1] else np.empty((len(out), 0))
+        found = model.plane_probabilities(planes, exact=False) if planes.shape[1] else np.empty((len(out), 0))
         if every:
             out[:] = found
         else:

@@ -29,7 +29,7 @@ INTERRUPTED = 130
 class _Commands(click.Group):
     """A group that suggests the nearest command, keeps pipeline order, and turns errors into one line and a code."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click calls it so
         return list(self.commands)
 
     def resolve_command(
@@ -37,11 +37,10 @@ class _Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         try:
             return super().resolve_command(ctx, args)
-        except click.UsageError as error:
+        except click.UsageError:
             near = difflib.get_close_matches(args[0], self.commands, n=1)
-            if near:
-                error.message += f" Did you mean '{near[0]}'?"
-            raise
+            hint = f" Did you mean '{near[0]}'?" if near else f" Commands: {', '.join(self.commands)}."
+            raise click.UsageError(f"No such command {args[0]!r}.{hint}", ctx) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -295,7 +294,7 @@ def report(out: Path, language: str, path: Path | None) -> None:
     """
     from geococa.outputs import rewrite_report
 
-    click.echo(rewrite_report(out, path or out / "report.html", language=language))
+    click.echo(rewrite_report(out, path or out / "report.html", language="es" if language == "es" else "en"))
 
 
 @main.command()

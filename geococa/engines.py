@@ -19,6 +19,8 @@ __all__ = ["REJECTED", "Engine", "make_engine"]
 REJECTED = -1
 """Class index of a pixel that no class may claim."""
 
+_MAX_VOTED = 2048  # with more trees, votes in halves of 64 bits are off by more than 1e-6
+
 Arrays = Mapping[str, np.ndarray]
 Settings = Mapping[str, Any]
 
@@ -26,8 +28,11 @@ Settings = Mapping[str, Any]
 class Engine(Protocol):
     """What `geococa.models.Model` asks of a kind of model."""
 
-    def probabilities(self, planes: np.ndarray) -> np.ndarray:
-        """Probabilities float64 ``(classes, pixels)`` of ``planes`` ``(features, pixels)``, which may hold NaN."""
+    def probabilities(self, planes: np.ndarray, *, exact: bool = True) -> np.ndarray:
+        """Probabilities float64 ``(classes, pixels)`` of ``planes`` ``(features, pixels)``, which may hold NaN.
+
+        Unless ``exact``, they may be off by up to 1e-6 where that is faster.
+        """
         ...
 
     def labels(self, planes: np.ndarray) -> np.ndarray:
@@ -140,8 +145,13 @@ class _Forest(_Trees):
         lanes = self._walker if isinstance(self._walker, LaneWalker) else None
         self._ballot = Ballot(self._trees, lanes) if lanes is not None else None
 
-    def probabilities(self, planes: np.ndarray) -> np.ndarray:
-        sums = self._sums(self._prepared(planes))
+    def probabilities(self, planes: np.ndarray, *, exact: bool = True) -> np.ndarray:
+        values = self._prepared(planes)
+        if not exact and self._ballot is not None and self.n_trees <= _MAX_VOTED:
+            single = _single(values)
+            if single is not None and not np.isnan(single).any():
+                return self._ballot.shares(single)
+        sums = self._sums(values)
         sums /= self.n_trees
         return sums
 
@@ -172,7 +182,7 @@ class _Boosting(_Trees):
         self._slope = float(settings.get("slope", 1.0))
         self._tie_up = settings.get("tie", "lower") == "upper"
 
-    def probabilities(self, planes: np.ndarray) -> np.ndarray:
+    def probabilities(self, planes: np.ndarray, *, exact: bool = True) -> np.ndarray:
         scores = self._sums(self._prepared(planes)).astype(np.float64, copy=False)
         if self._link == "softmax":
             return _softmax(scores)
@@ -208,7 +218,7 @@ class _Gaussian(_Scaled):
         gaussian.squared_distances(values, self._whitening, self._mean, strip, distances)
         return distances
 
-    def probabilities(self, planes: np.ndarray) -> np.ndarray:
+    def probabilities(self, planes: np.ndarray, *, exact: bool = True) -> np.ndarray:
         scores = self._distances(planes)
         scores *= -0.5
         scores += self._constant[:, None]
@@ -239,7 +249,7 @@ class _SpectralAngle(_Scaled):
         angles: np.ndarray = np.arccos(np.clip(cosine, -1.0, 1.0))
         return angles
 
-    def probabilities(self, planes: np.ndarray) -> np.ndarray:
+    def probabilities(self, planes: np.ndarray, *, exact: bool = True) -> np.ndarray:
         return _softmax(-0.5 * (self._angles(planes) / self._spread) ** 2)
 
     def labels(self, planes: np.ndarray) -> np.ndarray:

@@ -63,15 +63,19 @@ def label(probability: xr.DataArray, *, min_probability: float = 0.0) -> xr.Data
         raise InputRefused(f"min_probability must lie in 0..1, got {min_probability!r}")
     legend, codes = _legend_of(probability)
     if UNCLASSIFIED in codes and min_probability > 0:
-        raise InputRefused(f"class {legend.names[legend.codes.index(UNCLASSIFIED)]!r} has code 0, which means unclassified; "
-                           "give it another code, or use min_probability=0")
+        raise InputRefused(
+            f"class {legend.names[legend.codes.index(UNCLASSIFIED)]!r} has code 0, which means unclassified; "
+            "give it another code, or use min_probability=0"
+        )
     ordered = probability.transpose(..., "land_cover", "y", "x")
     axis = ordered.ndim - 3
 
     def decide(block: np.ndarray) -> np.ndarray:
         from geococa._kernels import decision
 
-        values = np.ascontiguousarray(block, dtype=np.float32).reshape(-1, block.shape[axis], block.shape[-2] * block.shape[-1])
+        values = np.ascontiguousarray(block, dtype=np.float32).reshape(
+            -1, block.shape[axis], block.shape[-2] * block.shape[-1]
+        )
         out = np.empty((values.shape[0], values.shape[2]), dtype=np.uint8)
         for source, target in zip(values, out, strict=True):
             decision.most_probable(source, codes, np.float32(min_probability), UNCLASSIFIED, NO_DATA, target)
@@ -79,26 +83,40 @@ def label(probability: xr.DataArray, *, min_probability: float = 0.0) -> xr.Data
 
     if is_lazy(ordered):
         data = ordered.data.rechunk({axis: -1})
-        result = data.map_blocks(decide, drop_axis=axis, dtype=np.uint8, meta=np.empty((0,) * (ordered.ndim - 1), np.uint8))
+        result = data.map_blocks(
+            decide, drop_axis=axis, dtype=np.uint8, meta=np.empty((0,) * (ordered.ndim - 1), np.uint8)
+        )
     else:
         result = decide(np.asarray(ordered.data))
     out = ordered.isel(land_cover=0, drop=True).copy(data=result).rename("land_cover")
     kept = {key: value for key, value in probability.attrs.items() if key == "grid_mapping"}
-    out.attrs = {**kept, "kind": "land_cover", "long_name": "land cover", "units": "1", "nodata": NO_DATA,
-                 **legend.with_unclassified().to_attrs()}
-    out.encoding = {key: value for key, value in probability.encoding.items() if key == "grid_mapping"} | {"_FillValue": NO_DATA}
+    out.attrs = {
+        **kept,
+        "kind": "land_cover",
+        "long_name": "land cover",
+        "units": "1",
+        "nodata": NO_DATA,
+        **legend.with_unclassified().to_attrs(),
+    }
+    out.encoding = {key: value for key, value in probability.encoding.items() if key == "grid_mapping"} | {
+        "_FillValue": NO_DATA
+    }
     return out
 
 
 def _legend_of(probability: xr.DataArray) -> tuple[Legend, np.ndarray]:
     """Legend of the classes, and their codes in the order of the array."""
     if "land_cover" not in probability.coords:
-        raise KindMismatch("probabilities need class names in the coordinate 'land_cover'; add them with "
-                           "probability.assign_coords(land_cover=[...])")
+        raise KindMismatch(
+            "probabilities need class names in the coordinate 'land_cover'; add them with "
+            "probability.assign_coords(land_cover=[...])"
+        )
     names = [str(name) for name in probability["land_cover"].values]
     legend = Legend.from_attrs(probability.attrs) if "flag_values" in probability.attrs else Legend.of(names)
     missing = [name for name in names if name not in legend.names]
     if missing:
-        raise InputRefused(f"the flags of the array name {', '.join(legend.names)}, but not its classes {missing}; "
-                           "drop the attributes flag_values and flag_meanings, or set them again")
+        raise InputRefused(
+            f"the flags of the array name {', '.join(legend.names)}, but not its classes {missing}; "
+            "drop the attributes flag_values and flag_meanings, or set them again"
+        )
     return legend, np.array([legend.code(name) for name in names], dtype=np.uint8)

@@ -256,9 +256,12 @@ class Model:
         _over_chunks(work, planes.shape[1], threads)
         return np.asarray([*self.classes, "unclassified"])[index]
 
-    def plane_probabilities(self, planes: np.ndarray) -> np.ndarray:
-        """Probabilities float64 ``(classes, pixels)`` of ``planes`` float ``(features, pixels)``; one thread."""
-        found = self._engine.probabilities(planes)
+    def plane_probabilities(self, planes: np.ndarray, *, exact: bool = True) -> np.ndarray:
+        """Probabilities float64 ``(classes, pixels)`` of ``planes`` float ``(features, pixels)``; one thread.
+
+        Unless ``exact``, those of a forest are sums of votes in whole numbers, off by less than 1e-6.
+        """
+        found = self._engine.probabilities(planes, exact=exact)
         if self.columns == tuple(range(len(self.classes))):
             return found
         out = np.empty_like(found)

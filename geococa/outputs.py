@@ -16,20 +16,25 @@ import xarray as xr
 
 from geococa.areas import areas_table
 from geococa.assessment import Assessment, assess_run
+from geococa.coca_plots import coca_plots as trace_plots
 from geococa.errors import InputRefused
+from geococa.grid import Grid
 from geococa.ledger import file_sha256, replace_file
+from geococa.legend import NO_DATA
+from geococa.publish import publish
 from geococa.recipe import Recipe
 from geococa.report import write_report
 from geococa.samples import read_samples
 from geococa.tiles import read_raster
 from geococa.trends import area_trend
+from geococa.zones import coverage_fraction, own_tiles
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
 
     from geococa.models import Model
 
-__all__ = ["Outputs", "areas_from_table", "compare_with_truth", "provenance", "read_manifest", "read_series", "rewrite_report", "write_outputs"]
+__all__ = ["Outputs", "areas_from_table", "compare_with_truth", "provenance", "publish_run", "read_manifest", "read_series", "rewrite_report", "write_outputs"]
 
 PACKAGES = ("geococa", "numpy", "numba", "rasterio", "shapely", "pyproj", "xarray", "pandas", "scipy", "scikit-learn")
 """Packages whose versions a result may depend on."""
@@ -193,6 +198,55 @@ def _matrices(table: pd.DataFrame | None) -> dict[int, pd.DataFrame] | None:
     if table is None:
         return None
     return {int(str(year)): part.drop(columns="year").set_index("map") for year, part in table.groupby("year")}
+
+
+def publish_run(folder: Path, target: Path, *, minimum_plots: int = 5, include_plots: bool = False) -> list[Path]:
+    """Write the public files of a finished run: coarse cells and rounded zone totals that give no plot away.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Output folder of a run.
+    target : pathlib.Path
+        Folder for the public files.
+    minimum_plots : int
+        Cells with fewer plots are left out.
+    include_plots : bool
+        Also write plot outlines, marked as restricted.
+
+    Returns
+    -------
+    list of pathlib.Path
+    """
+    manifest = read_manifest(folder)
+    recipe = Recipe.model_validate(manifest["recipe"])
+    maps = {tile: read_maps(paths) for tile, paths in find_maps(folder, manifest).items()}
+    own = _owned_only(maps)
+    name = recipe.areas.class_name
+    plots = None
+    if include_plots:
+        traced = [trace_plots(land_cover, class_name=name) for land_cover in own.values()]
+        plots = pd.concat([part.to_crs("EPSG:4326") for part in traced], ignore_index=True)
+    areas = areas_from_table(pd.read_parquet(folder / "areas.parquet"))
+    return publish(
+        areas, target, plots=plots, land_cover=own or None, class_name=name, k=minimum_plots, include_plots=include_plots
+    )
+
+
+def _owned_only(maps: Mapping[str, xr.DataArray], strip: int = 512) -> dict[str, xr.DataArray]:
+    """Blank the ground of each tile's map that another tile owns, so that no patch is counted twice."""
+    grids = {tile: Grid.from_xarray(land_cover) for tile, land_cover in maps.items()}
+    owners = own_tiles(grids)
+    out = {}
+    for tile, land_cover in maps.items():
+        owned = owners[owners["tile"] == tile].rename(columns={"tile": "zone"})
+        share = coverage_fraction(owned, grids[tile], allow_outside=True)
+        data = land_cover.values.copy()
+        for row in range(0, data.shape[-2], strip):
+            rows = slice(row, min(row + strip, data.shape[-2]))
+            data[..., rows, :][..., share.dense(rows.start, rows.stop).values[0] < 0.5] = NO_DATA
+        out[tile] = land_cover.copy(data=data)
+    return out
 
 
 def find_maps(folder: Path, manifest: Mapping[str, Any]) -> dict[str, dict[int, Path]]:

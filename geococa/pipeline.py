@@ -28,6 +28,7 @@ from geococa.errors import InputRefused
 from geococa.features import season_features, spectral_features, stack_features, texture_features
 from geococa.grid import Block, Grid
 from geococa.labels import label, sieve, smooth, stabilise
+from geococa.layouts import tile_of
 from geococa.legend import NO_DATA, Legend
 from geococa.recipe import Recipe
 from geococa.reflectance import clear_sky, composite, to_reflectance
@@ -89,6 +90,7 @@ def land_cover_of(features: xr.DataArray, model: Model, recipe: Recipe, *, threa
     """
     settings = recipe.labels
     probability = classify(features, model, threads=threads)
+    assert isinstance(probability, xr.DataArray)
     if settings.smooth_window > 1:
         probability = smooth(probability, window=settings.smooth_window)
     if settings.stabilise:
@@ -140,7 +142,7 @@ class TileResult:
 
 
 def run_tile(
-    tile: TileRef,
+    tile: TileRef | str | os.PathLike[str],
     recipe: Recipe,
     model: Model,
     out: str | os.PathLike[str],
@@ -157,8 +159,8 @@ def run_tile(
 
     Parameters
     ----------
-    tile : TileRef
-        From `geococa.find_tiles`.
+    tile : TileRef or path
+        From `geococa.find_tiles`, or a tile folder or raster.
     recipe : Recipe
         Settings of every stage.
     model : Model
@@ -181,6 +183,7 @@ def run_tile(
     InputRefused
         A scene of the tile is unusable; nothing is left half-written.
     """
+    tile = tile if isinstance(tile, TileRef) else tile_of(tile, recipe.scenes.sensor)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     wanted = tuple(sorted(years if years is not None else tile.years))
@@ -196,7 +199,7 @@ def run_tile(
         labels[:] = NO_DATA
         lock = threading.Lock()
 
-        def work(block: Block) -> None:
+        def work(block: Block, tile: TileRef = tile, labels: np.ndarray = labels, counts: np.ndarray = counts) -> None:
             land_cover, observations = _run_block(tile, block, recipe, model, wanted)
             for source, target in ((land_cover, labels), (observations, counts)):
                 for year, plane in source.items():

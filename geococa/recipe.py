@@ -288,7 +288,8 @@ def describe() -> str:
     ]
     for section, field in Recipe.model_fields.items():
         part = field.annotation
-        assert isinstance(part, type) and issubclass(part, BaseModel)
+        assert isinstance(part, type)
+        assert issubclass(part, BaseModel)
         lines += [
             "",
             f"## [{section}]",

@@ -42,8 +42,7 @@ class CellWeights:
         if self.grid is None or 0 in self.grid.shape:
             return
         rows, columns = self.grid.shape
-        corners = [(r, c) for r in (0, rows // 2, rows - 1) for c in (0, columns // 2, columns - 1)]
-        largest = max(float(np.max(self.grid.window(r, r + 1, c, c + 1).cell_area_ha())) for r, c in corners)
+        largest = max(float(self.grid.cell_area_ha((r, r + 1)).max()) for r in {0, rows // 2, rows - 1})
         # a power of two, and small enough that four times the whole raster still fits in an int64
         exponent = 60 - int(np.ceil(np.log2(largest * rows * columns)))
         object.__setattr__(self, "per_ha", float(2.0**exponent))
@@ -52,9 +51,7 @@ class CellWeights:
         """Weights of some rows, int64 (rows, columns) or (rows, 1)."""
         if self.grid is None:
             return np.ones((stop - start, 1), dtype=np.int64)
-        window = self.grid.window(start, stop, 0, self.grid.shape[1])
-        area = np.asarray(window.cell_area_ha(), dtype=np.float64)
-        area = area.reshape(stop - start, -1) if area.ndim else np.full((stop - start, 1), float(area))
+        area = self.grid.cell_area_ha((start, stop))
         return np.rint(area * self.per_ha).astype(np.int64)
 
     def least(self, area_ha: float) -> int:
@@ -123,8 +120,15 @@ class Segments:
     """
 
     def __init__(
-        self, read: Reader, shape: tuple[int, int], weights: CellWeights, *, connectivity: int = 8,
-        strip_rows: int = 512, keep: bool = True, threads: int = 1,
+        self,
+        read: Reader,
+        shape: tuple[int, int],
+        weights: CellWeights,
+        *,
+        connectivity: int = 8,
+        strip_rows: int = 512,
+        keep: bool = True,
+        threads: int = 1,
     ) -> None:
         if connectivity not in (4, 8):
             raise InputRefused(f"connectivity must be 4 or 8, got {connectivity!r}")
@@ -202,7 +206,9 @@ class Segments:
                 strip.component = number[strip.component]
         return total, code
 
-    def _seam_pairs(self, above: Strip, below: Strip, offset_above: int, offset_below: int) -> tuple[np.ndarray, np.ndarray]:
+    def _seam_pairs(
+        self, above: Strip, below: Strip, offset_above: int, offset_below: int
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Components on both sides of a seam that belong together, as numbers before the join."""
         both = seam(above, below)
         split = both.row_runs[1]
@@ -234,8 +240,10 @@ class Segments:
         kernels = _kernels()
         codes = np.ascontiguousarray(block)
         if codes.shape != (stop - start, self._shape[1]) or codes.dtype != np.uint8:
-            raise InputRefused(f"expected uint8 rows of shape {(stop - start, self._shape[1])}, "
-                               f"got {codes.dtype} of shape {codes.shape}")
+            raise InputRefused(
+                f"expected uint8 rows of shape {(stop - start, self._shape[1])}, "
+                f"got {codes.dtype} of shape {codes.shape}"
+            )
         rows, columns = codes.shape
         row_runs = np.zeros(rows + 1, dtype=np.int64)
         kernels.count_runs(codes, row_runs)

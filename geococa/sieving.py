@@ -82,7 +82,9 @@ def sieve(
     check_dims(land_cover, "y", "x", optional=("time",))
     if land_cover.dtype != np.uint8:
         raise InputRefused(f"a land-cover map is uint8, got {land_cover.dtype}; make one with geococa.as_land_cover")
-    run = _plan(Grid.from_xarray(land_cover) if min_pixels is None else None, min_area_ha, min_pixels, connectivity, rule)
+    run = _plan(
+        Grid.from_xarray(land_cover) if min_pixels is None else None, min_area_ha, min_pixels, connectivity, rule
+    )
     ordered = land_cover.transpose(..., "y", "x")
 
     def whole(block: np.ndarray) -> np.ndarray:
@@ -197,7 +199,13 @@ def _run(
 ) -> None:
     weights, least, connectivity, rule = plan
     segments = Segments(
-        read, (shape[0], shape[1]), weights, connectivity=connectivity, strip_rows=strip_rows, keep=keep, threads=threads
+        read,
+        (shape[0], shape[1]),
+        weights,
+        connectivity=connectivity,
+        strip_rows=strip_rows,
+        keep=keep,
+        threads=threads,
     )
     codes = _codes_by_gdal(segments, least) if rule == "gdal" else _codes_by_rounds(segments, least)
     for strip in segments.strips():
@@ -211,8 +219,18 @@ def _codes_by_gdal(segments: Segments, least: int) -> np.ndarray:
     neighbour = np.full(segments.sizes.size, -1, dtype=np.int32)
     for part, first, last in segments.passes():
         components.link_neighbours(
-            part.starts, part.codes, part.row_runs, first, last, part.columns, segments.diagonal, NO_DATA,
-            part.component, segments.sizes, least, neighbour,
+            part.starts,
+            part.codes,
+            part.row_runs,
+            first,
+            last,
+            part.columns,
+            segments.diagonal,
+            NO_DATA,
+            part.component,
+            segments.sizes,
+            least,
+            neighbour,
         )
     out = np.empty_like(segments.codes)
     components.resolve_chains(segments.sizes, least, neighbour, segments.codes, out)
@@ -232,8 +250,19 @@ def _codes_by_rounds(segments: Segments, least: int) -> np.ndarray:
         best_code = np.full(target_size.size, NO_DATA, dtype=np.uint8)
         for part, first, last in segments.passes():
             components.vote_neighbours(
-                part.starts, part.codes, part.row_runs, first, last, part.columns, segments.diagonal, NO_DATA,
-                part.component, target_size, target_code, best_size, best_code,
+                part.starts,
+                part.codes,
+                part.row_runs,
+                first,
+                last,
+                part.columns,
+                segments.diagonal,
+                NO_DATA,
+                part.component,
+                target_size,
+                target_code,
+                best_size,
+                best_code,
             )
         found = best_size >= 0
         if not found.any():

@@ -141,15 +141,24 @@ def _smoothness(given: float | Mapping[str, float] | Sequence[float], names: lis
             raise InputRefused(f"smoothness names {unknown}, but the classes are {', '.join(names)}")
         values = np.array([given.get(name, 10.0) for name in names], dtype=np.float64)
     else:
-        values = np.array(np.broadcast_to(np.asarray(given, dtype=np.float64), len(names))) \
-            if np.ndim(given) == 0 or np.size(given) == len(names) else np.empty(0)
+        values = (
+            np.array(np.broadcast_to(np.asarray(given, dtype=np.float64), len(names)))
+            if np.ndim(given) == 0 or np.size(given) == len(names)
+            else np.empty(0)
+        )
     if values.size != len(names) or not np.all(np.isfinite(values) & (values >= 0)):
-        raise InputRefused(f"smoothness must be zero or more, one value or one for each of the {len(names)} classes, got {given!r}")
+        raise InputRefused(
+            f"smoothness must be zero or more, one value or one for each of the {len(names)} classes, got {given!r}"
+        )
     return values
 
 
 def _moving(
-    array: xr.DataArray, core: tuple[str, ...], half: int, kernel: Callable[[np.ndarray, np.ndarray], None], dtype: np.dtype
+    array: xr.DataArray,
+    core: tuple[str, ...],
+    half: int,
+    kernel: Callable[[np.ndarray, np.ndarray], None],
+    dtype: np.dtype,
 ) -> xr.DataArray:
     """Run a window kernel over every slice of an array, eager or lazy."""
     ordered = array.transpose(..., *core)
@@ -166,14 +175,23 @@ def _moving(
 
         data = ordered.data.rechunk({axis: -1 for axis in range(ordered.ndim) if ordered.dims[axis] == "land_cover"})
         depth = {axis: (half if ordered.dims[axis] in ("y", "x") else 0) for axis in range(ordered.ndim)}
-        result = da.map_overlap(block_function, data, depth=depth, boundary="none", trim=True, dtype=dtype,
-                                meta=np.empty((0,) * ordered.ndim, dtype))
+        result = da.map_overlap(
+            block_function,
+            data,
+            depth=depth,
+            boundary="none",
+            trim=True,
+            dtype=dtype,
+            meta=np.empty((0,) * ordered.ndim, dtype),
+        )
     else:
         result = block_function(np.asarray(ordered.data))
     return ordered.copy(data=result).transpose(*array.dims)
 
 
-def _by_strips(source: np.ndarray, target: np.ndarray, half: int, kernel: Callable[[np.ndarray, np.ndarray], None]) -> None:
+def _by_strips(
+    source: np.ndarray, target: np.ndarray, half: int, kernel: Callable[[np.ndarray, np.ndarray], None]
+) -> None:
     """Run a kernel over strips of rows with a halo, so that its scratch stays small on whole scenes."""
     rows = source.shape[-2]
     for start in range(0, rows, _STRIP_ROWS):

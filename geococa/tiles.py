@@ -45,7 +45,8 @@ def find_tiles(
     Parameters
     ----------
     archive : path
-        Folder of tile folders. A folder that is itself one tile (its children are scenes) is found as such.
+        Folder of tile folders. A folder that is itself one tile (its children are scenes), or a single raster, is
+        found as such.
         Folders without a scene are passed over.
     pattern : str, optional
         Shell-style pattern of tile ids, such as ``"18N*"``.
@@ -63,6 +64,8 @@ def find_tiles(
         No tile is found, or a scene of one is unusable.
     """
     root = Path(archive)
+    if root.is_file():
+        return [tile_of(root, sensor)]
     if not root.is_dir():
         raise InputRefused(f"{root}: is not a folder; give the folder that holds the tiles")
     known = None if sensor is None else get_sensor(sensor)

@@ -9,7 +9,8 @@ import numpy as np
 
 __all__ = ["BitVectors", "Nodes64", "Ranks", "node_trees", "pack_bitvectors", "pack_nodes", "rank_thresholds"]
 
-_BUCKETS = 4096
+_MAX_BUCKETS = 32768
+_MAX_CROWD = 2048
 _MAX_LEAVES = 64
 _MAX_DEPTH = 255
 _NO_RANK = 65535
@@ -59,6 +60,8 @@ class BitVectors:
 def rank_thresholds(trees: Arrays, n_features: int) -> Ranks | None:
     """Rank the thresholds of every feature; None where one has too many for 16 bits.
 
+    Thresholds that crowd together beyond what buckets can part are left to the plain walk, too.
+
     Features are float32, so a threshold may be lowered to the next float32 without changing any comparison.
     """
     feature, exact = trees["feature"], trees["threshold"]
@@ -67,33 +70,48 @@ def rank_thresholds(trees: Arrays, n_features: int) -> Ranks | None:
     lowered = np.where(lowered.astype(np.float64) > exact, np.nextafter(lowered, np.float32(-np.inf)), lowered)
     node_rank = np.full(len(feature), _NO_RANK, dtype=np.int64)
     lists: list[np.ndarray] = []
-    buckets = np.zeros((n_features, _BUCKETS + 1), dtype=np.uint16)
-    origin, scale = np.zeros(n_features), np.ones(n_features)
     for f in range(n_features):
         here = feature == f
         distinct, node_rank[here] = np.unique(lowered[here], return_inverse=True)
-        if len(distinct) >= _NO_RANK:
-            return None
-        if len(distinct):
-            origin[f], scale[f] = _bucket_scale(distinct)
-            places = np.clip((distinct.astype(np.float64) - origin[f]) * scale[f], 0, _BUCKETS - 1).astype(np.int64)
-            buckets[f] = np.searchsorted(places, np.arange(_BUCKETS + 1))
-        lists += [distinct, np.full(2, np.inf, dtype=np.float32)]
-    sizes = [len(a) + 2 for a in lists[::2]]
-    start = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
-    return Ranks(np.concatenate(lists).astype(np.float32), start, buckets, origin, scale, node_rank, max(sizes) - 2)
+        lists.append(distinct)
+    sizes = np.asarray([len(distinct) for distinct in lists])
+    if sizes.max() >= _NO_RANK:
+        return None
+    n_buckets = int(np.clip(2 ** np.ceil(np.log2(8.0 * sizes.max())), 256, _MAX_BUCKETS))
+    origin, scale = np.zeros(n_features, np.float32), np.ones(n_features, np.float32)
+    buckets = np.zeros((n_features, n_buckets + 1), dtype=np.uint16)
+    for f, distinct in enumerate(lists):
+        origin[f], scale[f], buckets[f] = _bucket_table(distinct, n_buckets)
+    if np.diff(buckets.astype(np.int64), axis=1).max() > _MAX_CROWD:
+        return None
+    end = np.full(2, np.inf, dtype=np.float32)
+    thresholds = np.concatenate([part for distinct in lists for part in (distinct, end)]).astype(np.float32)
+    start = np.concatenate([[0], np.cumsum(sizes + 2)[:-1]]).astype(np.int64)
+    return Ranks(thresholds, start, buckets, origin, scale, node_rank, int(sizes.max()))
 
 
-def _bucket_scale(distinct: np.ndarray) -> tuple[float, float]:
-    """Origin and buckets per unit; a few far thresholds do not widen the buckets of all others."""
+def _bucket_table(distinct: np.ndarray, n_buckets: int) -> tuple[np.float32, np.float32, np.ndarray]:
+    """Origin, buckets per unit and thresholds below each bucket, for the range that spreads the thresholds best.
+
+    A few thresholds far out must not crowd all others into one bucket.
+    """
     finite = distinct[np.isfinite(distinct)].astype(np.float64)
-    if not len(finite):
-        return 0.0, 1.0
-    low, high = np.quantile(finite, [0.01, 0.99])
-    width = high - low
-    if not np.isfinite(width) or width <= 0 or not np.isfinite(_BUCKETS / width):
-        return float(low), 1.0
-    return float(low), float(_BUCKETS / width)
+    tables = []
+    for trim in (0.0, 0.01, 0.1) if len(finite) else ():
+        low, high = np.quantile(finite, [trim, 1 - trim])
+        with np.errstate(all="ignore"):
+            origin, scale = np.float32(low), np.float32(n_buckets / (high - low))
+            if not (np.isfinite(scale) and scale > 0):
+                scale = np.float32(1)
+            # the very arithmetic of the kernel
+            place = np.minimum(np.maximum((distinct - origin) * scale, np.float32(0)), np.float32(n_buckets - 1))
+        counts = np.bincount(place.astype(np.int64), minlength=n_buckets)
+        crowd = float((counts.astype(np.float64) ** 2).sum())
+        tables.append((crowd, trim, origin, scale, np.concatenate([[0], np.cumsum(counts)])))
+    if not tables:
+        return np.float32(0), np.float32(1), np.concatenate([[0], np.full(n_buckets, len(distinct))])
+    _, _, origin, scale, table = min(tables, key=lambda entry: entry[:2])
+    return origin, scale, table
 
 
 def pack_nodes(trees: Arrays, ranks: Ranks, n_features: int, lanes: int) -> Nodes64 | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -44,7 +44,8 @@ class _Ranked:
     def rank(self, planes: np.ndarray, begin: int, count: int, lanes: int, block: np.ndarray) -> None:
         from geococa._kernels import forest
 
-        forest.rank_values(planes[: self.n_features], begin, count, *self._tables, lanes, block)
+        row = np.empty(count, dtype=np.uint32)
+        forest.rank_values(planes[: self.n_features], begin, count, *self._tables, lanes, row, block)
 
 
 class LaneWalker(_Ranked):
@@ -116,41 +117,80 @@ class BitVectorWalker(_Ranked):
 
 
 class Ballot:
-    """Votes of a forest in whole numbers, which let a pixel go when the trees left can't change its label.
+    """Votes of a forest in whole numbers, two classes a word.
 
-    A leaf's class shares, times a power of two, are rounded; so a lead is known to within one vote a tree, and
-    a pixel whose lead is smaller than that is left `UNDECIDED` for a sum in floating point.
+    A leaf's class shares, times a power of two, are rounded, so that a mean share is known to within half of one
+    over that power (1.5e-8 for 100 trees). Sums are then exact in any order, and for labels a pixel is let go
+    when the trees left can't change its label. Where the lead is within the rounding, the label is left
+    `UNDECIDED` for a sum in floating point.
     """
 
     def __init__(self, trees: Arrays, walker: LaneWalker) -> None:
         self._walker = walker
-        n_trees = len(trees["tree_class"])
-        scale = float(2 ** int(np.floor(np.log2(2**30 / n_trees))))
         shares = trees["value"]
-        exact = (shares[:, 1:] - shares[:, :1] if shares.shape[1] == 2 else shares).T
-        self._votes = np.ascontiguousarray(np.rint(exact * scale).astype(np.int32))
-        is_leaf = trees["feature"] < 0
-        largest = np.zeros(n_trees, dtype=np.int64)
-        np.maximum.at(largest, node_trees(trees)[is_leaf], np.abs(self._votes).max(axis=0)[trees["leaf"][is_leaf]])
-        stops = {n_trees}
-        first, step = (0.5, 0.1) if shares.shape[1] == 2 else (0.35, 0.05)
-        stops |= {int(round(n_trees * share)) for share in np.arange(first, 1, step)}
+        n_trees, self._n_classes = len(trees["tree_class"]), shares.shape[1]
+        power = 2.0 ** np.floor(np.log2((2**32 - 1) / n_trees))
+        whole = np.minimum(np.rint(shares * power), power).astype(np.uint64)
+        self._votes = np.zeros((len(shares), -(-self._n_classes // 2)), dtype=np.uint64)
+        for k in range(self._n_classes):
+            self._votes[:, k // 2] |= whole[:, k] << np.uint64(32 * (k % 2))
+        self._factor = 1.0 / (power * n_trees)
+        first, step = (0.5, 0.1) if self._n_classes == 2 else (0.35, 0.05)
+        stops = {n_trees} | {round(n_trees * share) for share in np.arange(first, 1, step)}
         self._stops = np.asarray(sorted(stops - {0}), dtype=np.int64)
-        left = np.concatenate([np.cumsum(largest[::-1])[::-1], [0]])
-        self._bounds = left[self._stops] + n_trees + 2
+        self._bounds = _largest_swing(trees, whole)[self._stops] + n_trees + 2
 
     def labels(self, planes: np.ndarray) -> np.ndarray:
         """Class indices int32 ``(pixels,)``, or `UNDECIDED`, of ``planes`` float32 ``(features, pixels)`` without NaN."""
         from geococa._kernels import forest
 
+        out = np.full(planes.shape[1], UNDECIDED, dtype=np.int32)
+        places = np.arange(forest.BLOCK, dtype=np.int32)
+        n_features = self._walker.n_features
+        for begin, left, block, vote in self._blocks(planes):
+            ids, target, tree = places.copy(), out[begin : begin + left], 0
+            for stop, bound in zip(self._stops, self._bounds, strict=True):
+                sums = vote(left, tree, stop)
+                left = forest.let_go(block, left, n_features, self._n_classes, bound, sums, ids, target)
+                tree = stop
+                if not left:
+                    break
+        return out
+
+    def shares(self, planes: np.ndarray) -> np.ndarray:
+        """Mean class shares float64 ``(classes, pixels)``; for ``planes`` see `labels`."""
+        from geococa._kernels import forest
+
+        out = np.empty((self._n_classes, planes.shape[1]))
+        for begin, count, _, vote in self._blocks(planes):
+            sums = vote(count, 0, self._stops[-1])
+            forest.mean_shares(sums, count, self._factor, out[:, begin : begin + count])
+        return out
+
+    def _blocks(self, planes: np.ndarray) -> Iterator[tuple[int, int, np.ndarray, Callable[[int, int, int], np.ndarray]]]:
+        """Yield each block's first pixel, number of pixels, ranks, and a function that adds the votes of some trees."""
+        from geococa._kernels import forest
+
         walker, p = self._walker, self._walker.packed
         block, reached = walker.workspace()
-        sums = np.zeros((len(self._votes), forest.BLOCK), dtype=np.int32)
-        ids = np.zeros(forest.BLOCK, dtype=np.int32)
-        out = np.empty(planes.shape[1], dtype=np.int32)
+        sums = np.zeros((forest.BLOCK, self._votes.shape[1]), dtype=np.uint64)
+
+        def vote(count: int, begin: int, end: int) -> np.ndarray:
+            forest.add_votes(block, count, walker.n_features, p.nodes, p.root, p.depth, p.leaf, self._votes, begin, end,
+                             reached, sums)
+            return sums
+
         for begin in range(0, planes.shape[1], forest.BLOCK):
             count = min(forest.BLOCK, planes.shape[1] - begin)
             walker.rank(planes, begin, count, forest.LANES, block)
-            forest.decide_labels(block, count, walker.n_features, p.nodes, p.root, p.depth, p.leaf, self._votes,
-                                 self._stops, self._bounds, reached, sums, ids, out[begin : begin + count])
-        return out
+            sums[:] = 0
+            yield begin, count, block, vote
+
+
+def _largest_swing(trees: Arrays, whole: np.ndarray) -> np.ndarray:
+    """Most that the trees from each one on can change the lead of one class over another, int64 ``(trees + 1,)``."""
+    is_leaf = trees["feature"] < 0
+    largest = np.zeros(len(trees["tree_class"]), dtype=np.int64)
+    swing = (whole.max(axis=1) - whole.min(axis=1)).astype(np.int64)
+    np.maximum.at(largest, node_trees(trees)[is_leaf], swing[trees["leaf"][is_leaf]])
+    return np.concatenate([np.cumsum(largest[::-1])[::-1], [0]])

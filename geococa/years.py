@@ -222,14 +222,21 @@ def estimate_transitions(
         raise InputRefused("a transition matrix needs at least two years, got one; give transitions= instead")
     values = _yearly_sample(probability, years, max_pixels)
     if not np.any((~np.isnan(values).any(axis=1)).sum(axis=0) >= 2):
-        raise InputRefused("no pixel was observed in two or more years, so no transition was seen; give transitions= instead")
+        raise InputRefused(
+            "no pixel was observed in two or more years, so no transition was seen; give transitions= instead"
+        )
     inverse_prior = 1.0 / (_shares(prior, names, "prior", positive=True) * len(names))
     return _expectation_maximisation(values, inverse_prior, names, pseudo_count, max_iterations, tolerance, floor)
 
 
 def _expectation_maximisation(
-    values: np.ndarray, inverse_prior: np.ndarray, names: list[str], pseudo_count: float, max_iterations: int,
-    tolerance: float, floor: float,
+    values: np.ndarray,
+    inverse_prior: np.ndarray,
+    names: list[str],
+    pseudo_count: float,
+    max_iterations: int,
+    tolerance: float,
+    floor: float,
 ) -> pd.DataFrame:
     """EM on probabilities (years, classes, pixels) that are one year apart."""
     from geococa._kernels import markov
@@ -250,8 +257,13 @@ def _expectation_maximisation(
         if converged:
             break
     frame = _frame(matrix, names)
-    frame.attrs = {"initial": initial.tolist(), "pixels": int(values.shape[2]), "iterations": iteration,
-                   "converged": converged, "log_likelihood": float(likelihood)}
+    frame.attrs = {
+        "initial": initial.tolist(),
+        "pixels": int(values.shape[2]),
+        "iterations": iteration,
+        "converged": converged,
+        "log_likelihood": float(likelihood),
+    }
     return frame
 
 
@@ -259,7 +271,9 @@ def _yearly_sample(probability: xr.DataArray, years: np.ndarray, max_pixels: int
     """Probabilities of a systematic sample of pixels, (years, classes, pixels), with NaN for years that are missing."""
     ordered = probability.transpose("time", "land_cover", "y", "x")
     stride = max(1, int(np.ceil(np.sqrt(ordered.sizes["y"] * ordered.sizes["x"] / max_pixels))))
-    sample = np.asarray(ordered.isel(y=slice(stride // 2, None, stride), x=slice(stride // 2, None, stride)).data, np.float32)
+    sample = np.asarray(
+        ordered.isel(y=slice(stride // 2, None, stride), x=slice(stride // 2, None, stride)).data, np.float32
+    )
     flat = sample.reshape(sample.shape[0], sample.shape[1], -1)
     out = np.full((int(years[-1] - years[0]) + 1, *flat.shape[1:]), np.nan, dtype=np.float32)
     out[years - years[0]] = flat
@@ -267,7 +281,13 @@ def _yearly_sample(probability: xr.DataArray, years: np.ndarray, max_pixels: int
 
 
 def _chain(
-    values: np.ndarray, inverse_prior: np.ndarray, initial: np.ndarray, steps: np.ndarray, floor: float, method: str, fill: bool
+    values: np.ndarray,
+    inverse_prior: np.ndarray,
+    initial: np.ndarray,
+    steps: np.ndarray,
+    floor: float,
+    method: str,
+    fill: bool,
 ) -> np.ndarray:
     """Run the kernel of a method on probabilities (years, classes, pixels)."""
     from geococa._kernels import markov
@@ -295,8 +315,10 @@ def _years_of(probability: xr.DataArray) -> np.ndarray:
     years = times.dt.year.values if np.issubdtype(times.dtype, np.datetime64) else times.values
     years = np.asarray(years).astype(np.int64)
     if np.any(np.diff(years) < 1):
-        raise InputRefused(f"stabilise needs one time a year in rising order, got the years {years.tolist()}; make yearly "
-                           "composites with geococa.composite(..., period='year') or sort by time")
+        raise InputRefused(
+            f"stabilise needs one time a year in rising order, got the years {years.tolist()}; make yearly "
+            "composites with geococa.composite(..., period='year') or sort by time"
+        )
     return years
 
 
@@ -311,11 +333,15 @@ def _matrix(transitions: Any, names: list[str]) -> np.ndarray:
         transitions = frame.loc[names, names].to_numpy()
     matrix = np.asarray(transitions, dtype=np.float64)
     if matrix.shape != (len(names), len(names)):
-        raise InputRefused(f"the transition matrix is {matrix.shape}, but there are {len(names)} classes: {', '.join(names)}")
+        raise InputRefused(
+            f"the transition matrix is {matrix.shape}, but there are {len(names)} classes: {', '.join(names)}"
+        )
     totals = matrix.sum(axis=1)
     if not np.all(np.isfinite(matrix)) or matrix.min() < 0 or np.abs(totals - 1.0).max() > 1e-6:
-        raise InputRefused("a transition matrix holds probabilities whose rows sum to 1, got row sums "
-                           f"{np.round(totals, 6).tolist()}; rows are the class of a year, columns that of the next")
+        raise InputRefused(
+            "a transition matrix holds probabilities whose rows sum to 1, got row sums "
+            f"{np.round(totals, 6).tolist()}; rows are the class of a year, columns that of the next"
+        )
     return matrix / totals[:, None]
 
 
@@ -324,10 +350,17 @@ def _shares(given: Sequence[float] | None, names: list[str], what: str, *, posit
     if given is None:
         return np.full(len(names), 1.0 / len(names))
     shares = np.asarray(given, dtype=np.float64)
-    if shares.shape != (len(names),) or not np.all(np.isfinite(shares)) or shares.min() < 0 or shares.sum() <= 0 \
-            or (positive and shares.min() == 0):
-        raise InputRefused(f"{what} needs one {'positive' if positive else 'non-negative'} share for each of the "
-                           f"{len(names)} classes, got {given!r}")
+    if (
+        shares.shape != (len(names),)
+        or not np.all(np.isfinite(shares))
+        or shares.min() < 0
+        or shares.sum() <= 0
+        or (positive and shares.min() == 0)
+    ):
+        raise InputRefused(
+            f"{what} needs one {'positive' if positive else 'non-negative'} share for each of the "
+            f"{len(names)} classes, got {given!r}"
+        )
     return shares / shares.sum()
 
 

@@ -84,7 +84,12 @@ def sieve(codes, weights, least, connectivity, missing=255):
     for y, x in itertools.product(range(rows), range(columns)):
         for dy, dx in steps:
             a, b = y + dy, x + dx
-            if 0 <= a < rows and 0 <= b < columns and -1 not in (number[y, x], number[a, b]) and number[y, x] != number[a, b]:
+            if (
+                0 <= a < rows
+                and 0 <= b < columns
+                and -1 not in (number[y, x], number[a, b])
+                and number[y, x] != number[a, b]
+            ):
                 beside[number[y, x]].add(number[a, b])
     target = {i: (size[i], code[i]) for i in range(count) if size[i] >= least}
     while True:

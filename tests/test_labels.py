@@ -35,8 +35,11 @@ def probabilities(seed=0, shape=(3, 20, 24), missing=0.15, classes=CLASSES):
     values[rng.random(shape) < missing] = np.nan
     times = pd.to_datetime([f"{2015 + i}-12-31" for i in range(years)])
     array = xr.DataArray(
-        values.transpose(0, 3, 1, 2), dims=("time", "land_cover", "y", "x"),
-        coords={"time": times, "land_cover": list(classes)}, attrs={"kind": "probability"}, name="probability",
+        values.transpose(0, 3, 1, 2),
+        dims=("time", "land_cover", "y", "x"),
+        coords={"time": times, "land_cover": list(classes)},
+        attrs={"kind": "probability"},
+        name="probability",
     )
     return utm_grid(rows, columns).attach(array)
 
@@ -176,7 +179,9 @@ def test_smooth_refuses_smoothness_of_an_unknown_class():
 
 @settings(max_examples=40, deadline=None)
 @given(
-    seed=st.integers(0, 10_000), window=st.sampled_from([1, 3, 5, 9]), size=st.integers(3, 19),
+    seed=st.integers(0, 10_000),
+    window=st.sampled_from([1, 3, 5, 9]),
+    size=st.integers(3, 19),
     method=st.sampled_from(["bayes", "mean"]),
 )
 def test_smooth_and_label_give_the_same_bytes_in_blocks_with_a_halo(seed, window, size, method):
@@ -238,9 +243,7 @@ def test_stabilise_honours_gaps_between_years():
     gappy = probability.copy()
     gappy[2] = np.nan
     without = probability.isel(time=[0, 1, 3, 4])
-    np.testing.assert_allclose(
-        stabilise(without).values, stabilise(gappy).isel(time=[0, 1, 3, 4]).values, atol=1e-6
-    )
+    np.testing.assert_allclose(stabilise(without).values, stabilise(gappy).isel(time=[0, 1, 3, 4]).values, atol=1e-6)
 
 
 def test_stabilise_matches_a_frame_by_class_name():
@@ -304,7 +307,8 @@ def simulated_years(matrix, rng, years=8, side=120, sharpness=2.0, missing=0.3):
     probability[rng.random((years, side * side)) < missing] = np.nan
     array = xr.DataArray(
         probability.transpose(0, 2, 1).reshape(years, classes, side, side).astype(np.float32),
-        dims=("time", "land_cover", "y", "x"), coords={"land_cover": CLASSES},
+        dims=("time", "land_cover", "y", "x"),
+        coords={"land_cover": CLASSES},
     )
     return array, states.reshape(years, side, side)
 
@@ -324,7 +328,8 @@ def test_em_recovers_a_known_matrix_within_its_standard_errors():
 def test_each_round_of_em_raises_the_likelihood():
     probability, _ = simulated_years(np.full((3, 3), 0.1) + 0.7 * np.eye(3), np.random.default_rng(1), side=30)
     logs = [
-        estimate_transitions(probability, max_iterations=n, pseudo_count=1e-12).attrs["log_likelihood"] for n in (1, 2, 4, 8)
+        estimate_transitions(probability, max_iterations=n, pseudo_count=1e-12).attrs["log_likelihood"]
+        for n in (1, 2, 4, 8)
     ]
     assert logs == sorted(logs)
     assert logs[0] < logs[-1]
@@ -395,7 +400,9 @@ def test_sieve_by_gdals_rule_equals_rasterio_on_random_maps(connectivity, missin
 def test_sieve_by_largest_neighbour_equals_the_plain_rounds(connectivity):
     for seed in range(60):
         rng = np.random.default_rng(seed)
-        codes = random_codes(rng, rng.integers(1, 22, size=2), classes=int(rng.integers(1, 5)), missing=0.2 * (seed % 2))
+        codes = random_codes(
+            rng, rng.integers(1, 22, size=2), classes=int(rng.integers(1, 5)), missing=0.2 * (seed % 2)
+        )
         size = int(rng.integers(2, 9))
         out = sieve(land_cover_of(codes), min_pixels=size, connectivity=connectivity)
         np.testing.assert_array_equal(
@@ -452,8 +459,11 @@ def test_sieve_by_area_equals_the_plain_rounds():
 
 @settings(max_examples=25, deadline=None)
 @given(
-    seed=st.integers(0, 10_000), strip_rows=st.integers(1, 40), threads=st.integers(1, 3),
-    rule=st.sampled_from(["gdal", "largest_neighbour"]), connectivity=st.sampled_from([4, 8]),
+    seed=st.integers(0, 10_000),
+    strip_rows=st.integers(1, 40),
+    threads=st.integers(1, 3),
+    rule=st.sampled_from(["gdal", "largest_neighbour"]),
+    connectivity=st.sampled_from([4, 8]),
 )
 def test_streaming_sieve_equals_the_whole_map(seed, strip_rows, threads, rule, connectivity):
     rng = np.random.default_rng(seed)

@@ -70,7 +70,7 @@ def test_hectares_inside_polygons_cut_from_the_scene_add_up(amazon, halves):
         ],
         crs=grid.crs,
     )
-    areas = coca.zonal_area(land_cover, coca.coverage_fraction(coca.read_zones(zones, name="park"), grid))
+    areas = coca.zonal_area(land_cover, coca.coverage_fraction(zones.rename(columns={"park": "zone"}), grid))
     total = areas.area_ha.sum("land_cover") + areas.unobserved_ha + areas.outside_ha
     np.testing.assert_allclose(total.values[0], areas.zone_ha.values, rtol=1e-9)
     whole = grid.cell_area_ha()

@@ -95,8 +95,15 @@ def _end(starts: np.ndarray, run: int, row_end: int, columns: int) -> int:
 
 @kernel
 def join_rows(
-    starts: np.ndarray, codes: np.ndarray, row_runs: np.ndarray, first: int, last: int, columns: int,
-    diagonal: bool, missing: int, parent: np.ndarray,
+    starts: np.ndarray,
+    codes: np.ndarray,
+    row_runs: np.ndarray,
+    first: int,
+    last: int,
+    columns: int,
+    diagonal: bool,
+    missing: int,
+    parent: np.ndarray,
 ) -> None:
     """Join the runs of rows ``first .. last - 1`` with those of the row above each.
 
@@ -169,7 +176,12 @@ def flatten(parent: np.ndarray, component: np.ndarray) -> int:
 
 @kernel
 def add_run_sizes(
-    starts: np.ndarray, row_runs: np.ndarray, columns: int, weights: np.ndarray, component: np.ndarray, sizes: np.ndarray
+    starts: np.ndarray,
+    row_runs: np.ndarray,
+    columns: int,
+    weights: np.ndarray,
+    component: np.ndarray,
+    sizes: np.ndarray,
 ) -> None:
     """Add the size of every run to that of its component.
 
@@ -212,8 +224,18 @@ def _offer(neighbour: np.ndarray, sizes: np.ndarray, least: int, a: int, b: int)
 
 @kernel
 def link_neighbours(
-    starts: np.ndarray, codes: np.ndarray, row_runs: np.ndarray, first: int, last: int, columns: int,
-    diagonal: bool, missing: int, component: np.ndarray, sizes: np.ndarray, least: int, neighbour: np.ndarray,
+    starts: np.ndarray,
+    codes: np.ndarray,
+    row_runs: np.ndarray,
+    first: int,
+    last: int,
+    columns: int,
+    diagonal: bool,
+    missing: int,
+    component: np.ndarray,
+    sizes: np.ndarray,
+    least: int,
+    neighbour: np.ndarray,
 ) -> None:
     """Find the largest neighbour of every component smaller than ``least``, by GDAL's rule for ties.
 
@@ -319,9 +341,19 @@ def _vote(
 
 @kernel
 def vote_neighbours(
-    starts: np.ndarray, codes: np.ndarray, row_runs: np.ndarray, first: int, last: int, columns: int,
-    diagonal: bool, missing: int, component: np.ndarray, target_size: np.ndarray, target_code: np.ndarray,
-    best_size: np.ndarray, best_code: np.ndarray,
+    starts: np.ndarray,
+    codes: np.ndarray,
+    row_runs: np.ndarray,
+    first: int,
+    last: int,
+    columns: int,
+    diagonal: bool,
+    missing: int,
+    component: np.ndarray,
+    target_size: np.ndarray,
+    target_code: np.ndarray,
+    best_size: np.ndarray,
+    best_code: np.ndarray,
 ) -> None:
     """Find, for every component without a target, the largest target among its neighbours.
 
@@ -364,9 +396,7 @@ def vote_neighbours(
 
 
 @kernel
-def paint_runs(
-    starts: np.ndarray, row_runs: np.ndarray, columns: int, run_values: np.ndarray, out: np.ndarray
-) -> None:
+def paint_runs(starts: np.ndarray, row_runs: np.ndarray, columns: int, run_values: np.ndarray, out: np.ndarray) -> None:
     """Write the value of every run into its cells.
 
     Parameters

@@ -25,12 +25,10 @@ import numpy as np
 from geococa._kernels._jit import inline, kernel
 from geococa._kernels.lanes import LANES, walk_tree
 
-__all__ = ["BLOCK", "UNDECIDED", "add_packed", "add_trees", "decide_labels", "rank_values"]
+__all__ = ["BLOCK", "add_packed", "add_trees", "add_votes", "let_go", "mean_shares", "rank_values"]
 
 BLOCK = 170 * LANES
 """Pixels of a block; their ranks and sums fit in the second-level cache."""
-UNDECIDED = -2
-"""Label of a pixel whose lead is within the rounding of the votes."""
 
 
 @inline
@@ -80,26 +78,18 @@ def add_trees(
 
 
 @inline
-def rank_of(x: Any, thresholds: Any, buckets: Any, first: Any, origin: float, scale: float, last: int) -> Any:
-    """Return the number of thresholds below ``x``.
+def rank_of(x: Any, thresholds: Any, buckets: Any, first: Any, bucket: Any) -> Any:
+    """Return the number of thresholds below ``x``, given its bucket.
 
     The bucket of a value, ``(value - origin) * scale`` cut to whole numbers, never falls as the value rises, not
     even in floating point. So all thresholds in lower buckets lie below ``x``, those in higher ones do not, and
-    only those in the same bucket need to be compared: mostly none or one.
+    only those in the same bucket need to be compared: mostly none or one. (A binary search for crowded
+    buckets made this loop five times slower, even where it was never entered.)
     """
-    place = (np.float64(x) - origin) * scale
-    bucket = np.int64(min(max(place, 0.0), np.float64(last)))
-    low = np.int64(buckets[bucket])
-    low += thresholds[first + low] < x
-    low += thresholds[first + low] < x
-    if thresholds[first + low] < x:
-        high = np.int64(buckets[bucket + 1])
-        while low < high:
-            middle = (low + high) >> 1
-            if thresholds[first + middle] < x:
-                low = middle + 1
-            else:
-                high = middle
+    low = np.uint64(buckets[bucket])
+    low += np.uint64(thresholds[first + low] < x)
+    while thresholds[first + low] < x:
+        low += np.uint64(1)
     return low
 
 
@@ -114,6 +104,7 @@ def rank_values(
     origin: Any,
     scale: Any,
     lanes: int,
+    row: Any,
     block: Any,
 ) -> None:
     """Replace feature values by ranks, in groups of ``lanes`` pixels.
@@ -125,38 +116,49 @@ def rank_values(
     begin, count : int
         First pixel and number of pixels.
     thresholds : float32 (any,)
-        Distinct thresholds of each feature, rising, followed by +inf twice.
+        Distinct thresholds of each feature, rising, followed by +inf twice, where every scan ends.
     threshold_start : int64 (features,)
         Where a feature's thresholds start.
     buckets : uint16 (features, buckets + 1)
         Number of thresholds in lower buckets.
-    origin, scale : float64 (features,)
+    origin, scale : float32 (features,)
         Bucket of a value, see `rank_of`.
     lanes : int
         Pixels of a group; the whole block for plane after plane.
+    row : uint32 (at least count,)
+        Workspace.
     block : uint16 (groups * features * lanes,)
         Ranks ``(groups, features, lanes)``; lanes beyond ``count`` are left as they are.
     """
     n_features = planes.shape[0]
-    last = buckets.shape[1] - 2
+    last = np.float32(buckets.shape[1] - 2)
     for f in range(n_features):
-        first, start, factor = threshold_start[f], origin[f], scale[f]
-        table = buckets[f]
-        for offset in range(0, count, lanes):
-            place = offset * n_features + f * lanes
-            for lane in range(min(lanes, count - offset)):
-                x = planes[f, begin + offset + lane]
-                block[place + lane] = rank_of(x, thresholds, table, first, start, factor, last)
+        first, start, factor, table = np.uint64(threshold_start[f]), origin[f], scale[f], buckets[f]
+        values = planes[f, begin : begin + count]
+        # three loops: the first runs on many pixels at once, the second can't
+        for p in range(count):
+            row[p] = np.int32(min(max((values[p] - start) * factor, np.float32(0)), last))
+        for p in range(count):
+            row[p] = rank_of(values[p], thresholds, table, first, np.uint64(row[p]))
+        groups = count // lanes
+        for group in range(groups):
+            place = (group * n_features + f) * lanes
+            for lane in range(lanes):
+                block[place + lane] = row[group * lanes + lane]
+        for p in range(groups * lanes, count):
+            block[(groups * n_features + f) * lanes + p - groups * lanes] = row[p]
 
 
 @inline
 def add_values(reached: Any, count: int, leaf: Any, value: Any, first: Any, sums: Any) -> None:
     """Add the values of the leaves that were reached, one class after the other."""
+    for p in range(count):
+        reached[p] = leaf[reached[p]]
     for k in range(value.shape[0]):
         column = value[k]
         total = sums[first + k]
         for p in range(count):
-            total[p] += column[leaf[reached[p]]]
+            total[p] += column[reached[p]]
 
 
 @kernel
@@ -200,20 +202,89 @@ def add_packed(
 
 
 @inline
-def leader(sums: Any, p: int) -> Any:
-    """Return the class with most votes of one pixel, and its lead over the next; one plane holds class 1 less class 0."""
-    n_classes = sums.shape[0]
-    if n_classes == 1:
-        margin = np.int64(sums[0, p])
-        return (1, margin) if margin > 0 else (0, -margin)
-    best, most, second = 0, np.int64(sums[0, p]), np.int64(-1)
+def add_words(reached: Any, count: int, leaf: Any, votes: Any, sums: Any) -> None:
+    """Add the votes of the leaves that were reached, two classes a word; written out for the usual numbers."""
+    n_words = votes.shape[1]
+    one, two, three = np.uint64(1), np.uint64(2), np.uint64(3)
+    if n_words == 1:
+        for i in range(count):
+            sums[i, 0] += votes[leaf[reached[i]], 0]
+        return
+    for i in range(count):
+        p = np.uint64(i)
+        row = np.uint64(leaf[reached[p]])
+        sums[p, 0] += votes[row, 0]
+        sums[p, one] += votes[row, one]
+        if n_words >= 3:
+            sums[p, two] += votes[row, two]
+        if n_words >= 4:
+            sums[p, three] += votes[row, three]
+            for w in range(4, n_words):
+                sums[p, w] += votes[row, w]
+
+
+@inline
+def votes_for(sums: Any, p: int, k: int) -> Any:
+    """Return the votes of one pixel for class ``k``."""
+    word = sums[p, k >> 1]
+    return np.int64(word >> np.uint64(32)) if k & 1 else np.int64(word & np.uint64(0xFFFFFFFF))
+
+
+@inline
+def leader(sums: Any, p: int, n_classes: int) -> Any:
+    """Return the class with most votes of one pixel, and its lead over the next."""
+    best, most, second = 0, votes_for(sums, p, 0), np.int64(-1)
     for k in range(1, n_classes):
-        votes = np.int64(sums[k, p])
+        votes = votes_for(sums, p, k)
         if votes > most:
             best, most, second = k, votes, most
         elif votes > second:
             second = votes
     return best, most - second
+
+
+@kernel
+def add_votes(
+    block: Any,
+    count: int,
+    n_features: int,
+    nodes: Any,
+    root: Any,
+    depth: Any,
+    leaf: Any,
+    votes: Any,
+    begin: int,
+    end: int,
+    reached: Any,
+    sums: Any,
+) -> None:
+    """Add the votes of some trees for a block of pixels.
+
+    Parameters
+    ----------
+    block, count, n_features, nodes, root, depth, leaf, reached
+        As in `add_packed`.
+    votes : uint64 (leaves, words)
+        Class shares times a power of two, rounded: an even class in the low half of word ``class // 2``, an odd
+        one in the high half. The power is so small that no sum over all trees leaves its half.
+    begin, end : int
+        First tree, and the one after the last.
+    sums : uint64 (at least count, words)
+        Sums to add to.
+    """
+    group_size = np.uint64(n_features * LANES)
+    n_groups = (count + LANES - 1) // LANES
+    for tree in range(begin, end):
+        walk_tree(nodes, block, group_size, n_groups, root[tree], depth[tree], reached)
+        add_words(reached, count, leaf, votes, sums)
+
+
+@kernel
+def mean_shares(sums: Any, count: int, factor: float, out: Any) -> None:
+    """Turn sums of votes, uint64 (pixels, words), into shares ``out`` float64 (classes, count), times ``factor``."""
+    for k in range(out.shape[0]):
+        for p in range(count):
+            out[k, p] = votes_for(sums, p, k) * factor
 
 
 @inline
@@ -226,69 +297,36 @@ def move_pixel(block: Any, n_features: int, source: int, target: int) -> None:
 
 
 @kernel
-def decide_labels(
-    block: Any,
-    count: int,
-    n_features: int,
-    nodes: Any,
-    root: Any,
-    depth: Any,
-    leaf: Any,
-    votes: Any,
-    stops: Any,
-    bounds: Any,
-    reached: Any,
-    sums: Any,
-    ids: Any,
-    out: Any,
-) -> None:
-    """Label a block by votes in whole numbers, and let go of each pixel as soon as its lead is safe.
-
-    After some trees the pixels whose lead the remaining trees can't overturn get their label; the others move
-    together, so that the lanes stay full.
+def let_go(block: Any, count: int, n_features: int, n_classes: int, bound: int, sums: Any, ids: Any, out: Any) -> int:
+    """Label the pixels whose lead is safe, and move the others together, so that the lanes stay full.
 
     Parameters
     ----------
-    block, count, n_features, nodes, root, depth, leaf, reached
-        As in `add_packed`; ``block`` is reordered.
-    votes : int32 (classes, leaves)
-        Class shares times a power of two, rounded; for two classes one plane, class 1 less class 0.
-    stops : int64 (stops,)
-        Numbers of trees after which leads are looked at; the last one is the number of trees.
-    bounds : int64 (stops,)
-        Lead that is safe at each stop, rounding included.
-    sums : int32 (planes of votes, groups * LANES); ids : int32 (groups * LANES,)
-        Workspace.
-    out : int32 (count,)
-        Class index, or `UNDECIDED` where even all trees leave the lead within the rounding.
+    block : uint16 (groups * n_features * LANES,); count : int; n_features : int
+        Ranks of the pixels that are left; reordered.
+    n_classes : int
+        Number of classes.
+    bound : int
+        Lead that is safe: more than the trees to come can change, rounding included.
+    sums : uint64 (at least count, words); ids : int32 (at least count,)
+        Votes and places in ``out`` of the pixels that are left; reordered.
+    out : int32 (pixels,)
+        Class index of the pixels that are let go.
+
+    Returns
+    -------
+    int
+        Number of pixels that are left.
     """
-    group_size = np.uint64(n_features * LANES)
-    alive = count
+    kept = 0
     for p in range(count):
-        ids[p] = p
-        for k in range(sums.shape[0]):
-            sums[k, p] = 0
-    tree = 0
-    for stop in range(stops.shape[0]):
-        n_groups = (alive + LANES - 1) // LANES
-        while tree < stops[stop]:
-            walk_tree(nodes, block, group_size, n_groups, root[tree], depth[tree], reached)
-            add_values(reached, alive, leaf, votes, 0, sums)
-            tree += 1
-        kept = 0
-        for p in range(alive):
-            best, lead = leader(sums, p)
-            if lead > bounds[stop]:
-                out[ids[p]] = best
-                continue
-            if kept != p:
-                move_pixel(block, n_features, p, kept)
-                for k in range(sums.shape[0]):
-                    sums[k, kept] = sums[k, p]
-                ids[kept] = ids[p]
-            kept += 1
-        alive = kept
-        if alive == 0:
-            return
-    for p in range(alive):
-        out[ids[p]] = UNDECIDED
+        best, lead = leader(sums, p, n_classes)
+        if lead > bound:
+            out[ids[p]] = best
+            continue
+        if kept != p:
+            move_pixel(block, n_features, p, kept)
+            sums[kept] = sums[p]
+            ids[kept] = ids[p]
+        kept += 1
+    return kept

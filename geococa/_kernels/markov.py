@@ -18,7 +18,12 @@ BUNDLE = 64
 
 @inline
 def _load(
-    probability: np.ndarray, inverse_prior: np.ndarray, least: float, first: int, count: int, likelihood: np.ndarray,
+    probability: np.ndarray,
+    inverse_prior: np.ndarray,
+    least: float,
+    first: int,
+    count: int,
+    likelihood: np.ndarray,
     seen: np.ndarray,
 ) -> None:
     """Likelihoods of a bundle; 1 for all classes where a year was not observed."""
@@ -70,7 +75,13 @@ def _forward(
 
 @inline
 def _backward(
-    likelihood: np.ndarray, step: np.ndarray, t: int, count: int, beta: np.ndarray, carried: np.ndarray, scale: np.ndarray
+    likelihood: np.ndarray,
+    step: np.ndarray,
+    t: int,
+    count: int,
+    beta: np.ndarray,
+    carried: np.ndarray,
+    scale: np.ndarray,
 ) -> None:
     """Turn ``beta`` of year ``t + 1`` into that of year ``t``, scaled; ``carried`` gets likelihood times the old beta."""
     classes = step.shape[0]
@@ -97,8 +108,13 @@ def _backward(
 
 @kernel
 def smooth_years(
-    probability: np.ndarray, inverse_prior: np.ndarray, initial: np.ndarray, steps: np.ndarray, least: float,
-    fill: bool, out: np.ndarray,
+    probability: np.ndarray,
+    inverse_prior: np.ndarray,
+    initial: np.ndarray,
+    steps: np.ndarray,
+    least: float,
+    fill: bool,
+    out: np.ndarray,
 ) -> None:
     """Posterior class probabilities of every year given all years (forward-backward).
 
@@ -156,7 +172,11 @@ def smooth_years(
 
 @kernel
 def most_likely_path(
-    probability: np.ndarray, inverse_prior: np.ndarray, initial: np.ndarray, steps: np.ndarray, least: float,
+    probability: np.ndarray,
+    inverse_prior: np.ndarray,
+    initial: np.ndarray,
+    steps: np.ndarray,
+    least: float,
     path: np.ndarray,
 ) -> None:
     """Most likely sequence of classes of every pixel (Viterbi); ties go to the first class.
@@ -219,8 +239,13 @@ def most_likely_path(
 
 @kernel
 def count_transitions(
-    probability: np.ndarray, inverse_prior: np.ndarray, initial: np.ndarray, steps: np.ndarray, least: float,
-    pairs: np.ndarray, starts: np.ndarray,
+    probability: np.ndarray,
+    inverse_prior: np.ndarray,
+    initial: np.ndarray,
+    steps: np.ndarray,
+    least: float,
+    pairs: np.ndarray,
+    starts: np.ndarray,
 ) -> float:
     """Expected number of transitions between classes, the E-step of EM (Baum-Welch).
 

@@ -74,9 +74,7 @@ def smooth_mean(probability: np.ndarray, half: int, out: np.ndarray) -> None:
 
 
 @kernel
-def smooth_bayes(
-    probability: np.ndarray, half: int, smoothness: np.ndarray, least: float, out: np.ndarray
-) -> None:
+def smooth_bayes(probability: np.ndarray, half: int, smoothness: np.ndarray, least: float, out: np.ndarray) -> None:
     """Shrink the logit of each class towards the mean of its window, the more the calmer the window.
 
     Parameters

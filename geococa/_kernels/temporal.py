@@ -12,8 +12,8 @@ from geococa._kernels._jit import kernel
 
 __all__ = ["geomedian", "medoid", "percentiles", "sorting_pairs", "unify"]
 
-LANES = 256
-"""Pixels a strip of the sorting network: 30 dates of it fit into a 32 kB first-level cache."""
+LANES = 512
+"""Pixels a strip of the sorting network: long enough to hide the call of a pair, and well inside the second-level cache."""
 GROUP = 32
 """Pixels in flight in the medoid and geomedian kernels."""
 
@@ -87,6 +87,51 @@ def unify(block: np.ndarray, counts: np.ndarray) -> None:
 
 
 @kernel
+def _sort_strip(
+    bits: np.ndarray, start: int, width: int, pairs: np.ndarray, keys: np.ndarray, counts: np.ndarray
+) -> None:
+    """Sort the dates of a strip as integers whose order is that of the numbers, missing dates last.
+
+    Compare-and-swap of int32 is one minimum and one maximum instruction; of float32, where NaN and signed
+    zeros have rules of their own, the compiler makes five times slower code.
+
+    Parameters
+    ----------
+    bits : ndarray (dates, pixels) int32
+        Bit patterns of float32 values.
+    start, width : int
+        First pixel of the strip and its length, at most `LANES`.
+    pairs : ndarray (n, 2) int32
+        From `sorting_pairs`.
+    keys : ndarray (dates, LANES) int32
+        Sorted keys; written.
+    counts : ndarray (LANES,) int32
+        Number of dates that are not NaN; written.
+    """
+    dates = bits.shape[0]
+    magnitude, infinity = np.int32(0x7FFFFFFF), np.int32(0x7F800000)
+    counts[:] = np.int32(0)
+    for t in range(dates):
+        # a view of one row is contiguous, which the compiler must know to use vector loads
+        line, row = bits[t, start : start + width], keys[t]
+        for i in range(width):
+            value = line[i]
+            missing = (value & magnitude) > infinity
+            # a negative number's bits grow with its magnitude: turn them round
+            key = value ^ ((value >> np.int32(31)) & magnitude)
+            row[i] = magnitude if missing else key
+            counts[i] += np.int32(0) if missing else np.int32(1)
+        for i in range(width, LANES):
+            row[i] = magnitude
+    for k in range(pairs.shape[0]):
+        low, high = keys[pairs[k, 0]], keys[pairs[k, 1]]
+        for i in range(LANES):
+            a, b = low[i], high[i]
+            low[i] = min(a, b)
+            high[i] = max(a, b)
+
+
+@kernel
 def percentiles(stack: np.ndarray, pairs: np.ndarray, quantiles: np.ndarray, out: np.ndarray) -> None:
     """Percentiles over dates by a sorting network, missing dates left out.
 
@@ -96,7 +141,7 @@ def percentiles(stack: np.ndarray, pairs: np.ndarray, quantiles: np.ndarray, out
     Parameters
     ----------
     stack : ndarray (dates, pixels) float32
-        NaN = missing.
+        C-contiguous, NaN = missing.
     pairs : ndarray (n, 2) int32
         From `sorting_pairs` for that number of dates.
     quantiles : ndarray (q,) float64
@@ -105,41 +150,43 @@ def percentiles(stack: np.ndarray, pairs: np.ndarray, quantiles: np.ndarray, out
         NaN where no date is left; written.
     """
     dates, pixels = stack.shape
-    buffer = np.empty((dates, LANES), np.float32)
+    bits = stack.view(np.int32)
+    keys = np.empty((dates, LANES), np.int32)
     counts = np.empty(LANES, np.int32)
-    infinity = np.float32(np.inf)
+    chosen = np.empty((2, LANES), np.int32)
+    values = chosen.view(np.float32)
+    share = np.empty(LANES, np.float64)
+    magnitude = np.int32(0x7FFFFFFF)
     for start in range(0, pixels, LANES):
         width = min(LANES, pixels - start)
-        counts[:] = 0
-        for t in range(dates):
-            for i in range(width):
-                value = stack[t, start + i]
-                here = value == value
-                buffer[t, i] = value if here else infinity
-                counts[i] += np.int32(here)
-            for i in range(width, LANES):
-                buffer[t, i] = infinity
-        for k in range(pairs.shape[0]):
-            low, high = buffer[pairs[k, 0]], buffer[pairs[k, 1]]
-            for i in range(LANES):
-                a, b = low[i], high[i]
-                low[i] = a if a < b else b
-                high[i] = b if a < b else a
+        _sort_strip(bits, start, width, pairs, keys, counts)
         for j in range(quantiles.shape[0]):
-            q = quantiles[j]
+            middle = quantiles[j] == 0.5
             for i in range(width):
-                n = counts[i]
-                if n == 0:
-                    out[j, start + i] = np.float32(np.nan)
-                elif q == 0.5:
-                    out[j, start + i] = (buffer[(n - 1) // 2, i] + buffer[n // 2, i]) * np.float32(0.5)
+                last = np.uint32(max(counts[i] - 1, 0))
+                if middle:
+                    below, above = last >> np.uint32(1), (last + np.uint32(1)) >> np.uint32(1)
                 else:
-                    position = (n - 1) * q
-                    below = int(position)
-                    above = min(below + 1, n - 1)
-                    share = position - below
-                    base = np.float64(buffer[below, i])
-                    out[j, start + i] = np.float32(base + share * (np.float64(buffer[above, i]) - base))
+                    position = last * quantiles[j]
+                    below = np.uint32(position)
+                    above = min(below + np.uint32(1), last)
+                    share[i] = position - below
+                chosen[0, i] = keys[below, i]
+                chosen[1, i] = keys[above, i]
+            for i in range(width):
+                for side in range(2):
+                    key = chosen[side, i]
+                    chosen[side, i] = key ^ ((key >> np.int32(31)) & magnitude)
+            for i in range(width):
+                low, high = values[0, i], values[1, i]
+                if counts[i] == 0:
+                    out[j, start + i] = np.float32(np.nan)
+                elif middle:
+                    out[j, start + i] = (low + high) * np.float32(0.5)
+                elif share[i] == 0.0:
+                    out[j, start + i] = low
+                else:
+                    out[j, start + i] = np.float32(low + share[i] * (np.float64(high) - np.float64(low)))
 
 
 @kernel

@@ -132,7 +132,7 @@ def _ground(world: Landscape, grid: Grid, acquisition: Acquisition) -> tuple[NDA
     mixed *= 1.0 + mixture.texture @ LATENT
     rng = generator(world.seed, "gain", int(acquisition.day))
     mixed *= 1.0 + rng.normal(0, _GAIN_SD) + rng.normal(0, _GAIN_SD / 2, len(BANDS))
-    known = (mixture.covered > 1.0 - 1e-6).reshape(grid.shape)
+    known = (mixture.covered > 1.0 - 1e-5).reshape(grid.shape)
     return np.ascontiguousarray(mixed.T).reshape(len(BANDS), *grid.shape), known
 
 

@@ -162,7 +162,7 @@ def scene_classification(
     shift = generator(key, "mask shift").normal(0.0, _DISPLACED_M, 4)
     seen = observe_sky(weather, x + shift[0], y + shift[1])
     doubt = fractal_field(x, y, (160.0, 60.0), stream(key, "doubt"))
-    opacity = seen.cloud * (1.0 + 0.35 * doubt) + 0.12 * np.maximum(seen.haze - 0.45, 0.0)
+    opacity = seen.cloud * (1.0 + 0.8 * doubt * (1.0 - seen.cloud)) + 0.12 * np.maximum(seen.haze - 0.45, 0.0)
     scl = _ground_class(ground)
     blue, red = ground[BANDS.index("blue")], ground[BANDS.index("red")]
     chance = lattice_field(x, y, 70.0, stream(key, "false cloud"))

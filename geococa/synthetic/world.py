@@ -255,11 +255,11 @@ class Landscape:
 
 def landscape(
     *,
-    size_m: float = 2400.0,
+    size_m: float = 2200.0,
     years: Iterable[int] = range(2018, 2025),
     tiles: int = 2,
     pixel_m: float = 10.0,
-    dates_per_year: int = 5,
+    dates_per_year: int = 4,
     cloud_cover: float = 0.4,
     overlap: float = 0.2,
     coca_density: float = 1.0,

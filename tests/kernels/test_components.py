@@ -19,9 +19,7 @@ def random_map(rng):
 
 
 def numbers(codes, connectivity, **options):
-    segments = Segments(
-        lambda a, b: codes[a:b], codes.shape, CellWeights(), connectivity=connectivity, **options
-    )
+    segments = Segments(lambda a, b: codes[a:b], codes.shape, CellWeights(), connectivity=connectivity, **options)
     paint = np.arange(segments.sizes.size, dtype=np.int32)
     return segments, np.concatenate([strip.paint(paint) for strip in segments.strips()])
 
