@@ -67,7 +67,8 @@ def adjusted_area(
     population_px : mapping or sequence, optional
         Number of pixels of each stratum, for the finite population correction; without it the population counts as large.
     variance : {"unbiased", "plug_in"}
-        Divisor of the area's variance: ``n - 1``, or ``n`` as some tools have it.
+        Of the hectares: divide by ``n - 1``, or put the sample's share in the formula for a known population, as some
+        tools do (smaller by one in ``n``).
 
     Returns
     -------
@@ -120,10 +121,14 @@ def _design(table: ErrorMatrix, area_ha: Any, population_px: Any, design: str | 
         raise AccuracyError(f"design must be stratified, simple, systematic or post_stratified, got {chosen.name!r}")
     if chosen.name in ("stratified", "post_stratified"):
         counts = np.bincount(table.stratum, minlength=len(table.strata))
-        bare = [name for name, weight, n in zip(table.strata, chosen.weights, counts, strict=True) if weight > 0 and n == 0]
+        bare = [
+            name for name, weight, n in zip(table.strata, chosen.weights, counts, strict=True) if weight > 0 and n == 0
+        ]
         if bare:
-            raise AccuracyError(f"strata {', '.join(bare)} have area but no sample, so nothing is known of them; draw samples there or "
-                                "join them with another stratum")
+            raise AccuracyError(
+                f"strata {', '.join(bare)} have area but no sample, so nothing is known of them; draw samples there or "
+                "join them with another stratum"
+            )
     return chosen
 
 
@@ -138,7 +143,14 @@ def _indicators(table: ErrorMatrix) -> np.ndarray:
 
 
 def _class_row(
-    table: ErrorMatrix, k: int, means: Means, area: Means, total: float, design: Design, confidence: float, interval: str
+    table: ErrorMatrix,
+    k: int,
+    means: Means,
+    area: Means,
+    total: float,
+    design: Design,
+    confidence: float,
+    interval: str,
 ) -> dict[str, float]:
     size = len(table.classes)
     reference, mapped, both, either, twice = (part * size + k for part in range(5))
@@ -149,7 +161,12 @@ def _class_row(
     for name, whole in (("users", mapped), ("producers", reference)):
         value, error = _conditional(*ratio(means, both, whole), units[name], table.n, design)
         bounds = wilson_interval(value, error, units[name], confidence)
-        row |= {f"{name}_accuracy": value, f"{name}_se": error, f"{name}_ci_low": bounds[0], f"{name}_ci_high": bounds[1]}
+        row |= {
+            f"{name}_accuracy": value,
+            f"{name}_se": error,
+            f"{name}_ci_low": bounds[0],
+            f"{name}_ci_high": bounds[1],
+        }
     row["f1"], row["f1_se"] = ratio(means, twice, either)
     return row | {"n_map": units["users"], "n_reference": units["producers"]}
 
@@ -233,7 +250,9 @@ def domain_area(
     Särndal, C.-E., Swensson, B. and Wretman, J. (1992), Model Assisted Survey Sampling, chapter 10.
     """
     if matrix.domain is None:
-        raise AccuracyError("the error matrix does not know in which zone each sample lies; give domain= to error_matrix")
+        raise AccuracyError(
+            "the error matrix does not know in which zone each sample lies; give domain= to error_matrix"
+        )
     if class_name not in matrix.classes:
         raise AccuracyError(f"no class {class_name!r} in the error matrix, which has {', '.join(matrix.classes)}")
     design = _design(matrix, mapped_area_ha, population_px, None)
@@ -246,7 +265,11 @@ def domain_area(
         inside = matrix.domain == zone
         counts = {"n": int(inside.sum()), "n_class": int((inside & hit).sum())}
         if counts["n"] < min_samples or (known is not None and zone not in known):
-            rows.append(dict.fromkeys(("area_ha", "se_ha", "ci_low_ha", "ci_high_ha"), np.nan) | counts | {"status": "not estimable"})
+            rows.append(
+                dict.fromkeys(("area_ha", "se_ha", "ci_low_ha", "ci_high_ha"), np.nan)
+                | counts
+                | {"status": "not estimable"}
+            )
             continue
         means = sample_means(np.column_stack([inside & hit, inside]).astype(float), design)
         share, se, base = float(means.mean[0]), float(np.sqrt(means.covariance[0, 0])), total

@@ -248,7 +248,6 @@ def _run(job: _Job) -> ArchiveResult:
             areas,
             job.recipe,
             zones,
-            model,
             maps={tile.tile: _maps(job, tile.tile) for tile in job.tiles if tile.tile not in failed},
             inputs={tile.tile: [scene.id for scene in tile.scenes] for tile in job.tiles},
             failed=failed,

@@ -55,7 +55,9 @@ class ErrorMatrix:
     left_out: dict[str, int] = field(default_factory=dict)
 
     @classmethod
-    def from_counts(cls, counts: Any, classes: Sequence[str] | None = None, *, design: str = "stratified") -> ErrorMatrix:
+    def from_counts(
+        cls, counts: Any, classes: Sequence[str] | None = None, *, design: str = "stratified"
+    ) -> ErrorMatrix:
         """Make an error matrix from a published table of counts, rows = map, columns = reference.
 
         Examples
@@ -68,10 +70,14 @@ class ErrorMatrix:
         names = names or [f"class_{k + 1}" for k in range(len(table))]
         whole = np.issubdtype(table.dtype, np.number) and bool(np.all((table >= 0) & (table == np.round(table))))
         if table.ndim != 2 or table.shape != (len(names), len(names)) or not whole:
-            raise AccuracyError(f"an error matrix is a square of counts, one row and column for each of {names}, got "
-                                f"{table.shape} {table.dtype}; give sampled units, not percentages")
+            raise AccuracyError(
+                f"an error matrix is a square of counts, one row and column for each of {names}, got "
+                f"{table.shape} {table.dtype}; give sampled units, not percentages"
+            )
         if isinstance(counts, pd.DataFrame) and [str(name) for name in counts.index] != names:
-            raise AccuracyError(f"rows {list(counts.index)} and columns {names} of the error matrix must be the same classes in order")
+            raise AccuracyError(
+                f"rows {list(counts.index)} and columns {names} of the error matrix must be the same classes in order"
+            )
         mapped, reference = np.indices(table.shape)
         repeats = table.astype(np.int64).ravel()
         mapped, reference = (np.repeat(code.ravel(), repeats) for code in (mapped, reference))
@@ -108,18 +114,32 @@ class ErrorMatrix:
             given = {str(key): float(value) for key, value in area_ha.items()}
             unknown = {key: value for key, value in given.items() if key not in self.strata and value > 0}
             if unknown:
-                raise AccuracyError(f"mapped_area_ha has {unknown}, but no sample lies in such a stratum, only in {', '.join(self.strata)}; "
-                                    "an area without samples can't be estimated: add samples or join strata")
+                raise AccuracyError(
+                    f"mapped_area_ha has {unknown}, but no sample lies in such a stratum, only in {', '.join(self.strata)}; "
+                    "an area without samples can't be estimated: add samples or join strata"
+                )
             areas = np.array([given.get(name, 0.0) for name in self.strata])
         else:
             areas = np.asarray(area_ha, dtype=float)
-        if areas.shape != (len(self.strata),) or not np.all(np.isfinite(areas)) or (areas < 0).any() or areas.sum() <= 0:
-            raise AccuracyError(f"mapped_area_ha must give the hectares of each of {', '.join(self.strata)}, got {area_ha!r}")
-        empty = [name for name, area, n in zip(self.strata, areas, np.bincount(self.stratum, minlength=len(areas)), strict=True)
-                 if n and not area]
+        if (
+            areas.shape != (len(self.strata),)
+            or not np.all(np.isfinite(areas))
+            or (areas < 0).any()
+            or areas.sum() <= 0
+        ):
+            raise AccuracyError(
+                f"mapped_area_ha must give the hectares of each of {', '.join(self.strata)}, got {area_ha!r}"
+            )
+        empty = [
+            name
+            for name, area, n in zip(self.strata, areas, np.bincount(self.stratum, minlength=len(areas)), strict=True)
+            if n and not area
+        ]
         if empty:
-            raise AccuracyError(f"mapped_area_ha gives no area for {', '.join(empty)}, yet samples lie there; are these the areas of "
-                                "the map that the samples were drawn from?")
+            raise AccuracyError(
+                f"mapped_area_ha gives no area for {', '.join(empty)}, yet samples lie there; are these the areas of "
+                "the map that the samples were drawn from?"
+            )
         return areas
 
     def stratum_weights(self, area_ha: Any) -> np.ndarray:
@@ -200,8 +220,10 @@ def error_matrix(
     else:
         truth, mapped = (np.asarray(part).astype(str) for part in (reference, predicted))
     if len(truth) == 0:
-        raise NoPositives("there is no reference sample on an observed pixel of the map, so no accuracy exists; check years and CRS "
-                          f"of the samples{f' ({left_out})' if left_out else ''}")
+        raise NoPositives(
+            "there is no reference sample on an observed pixel of the map, so no accuracy exists; check years and CRS "
+            f"of the samples{f' ({left_out})' if left_out else ''}"
+        )
     order = _class_order(truth, mapped, classes)
     if positive is not None and positive in order:
         check_positives(truth, positive, where="the reference sample")
@@ -216,8 +238,10 @@ def _class_order(truth: np.ndarray, mapped: np.ndarray, classes: Sequence[str] |
     # an observed pixel without a class is a stratum of the map, not an error of the caller
     extra = [name for name in found if name not in order]
     if extra not in ([], ["unclassified"]):
-        raise AccuracyError(f"classes {', '.join(extra)} occur in the samples or the map but are not among {', '.join(order)}; rename "
-                            "them, or add them to classes")
+        raise AccuracyError(
+            f"classes {', '.join(extra)} occur in the samples or the map but are not among {', '.join(order)}; rename "
+            "them, or add them to classes"
+        )
     return tuple(order + extra)
 
 
@@ -237,8 +261,10 @@ def _matrix(
         raise AccuracyError(f"reference, map, strata and domain must be of one length, got lengths {sorted(lengths)}")
     names = order if set(stratum_names.tolist()) <= set(order) else tuple(sorted(set(stratum_names.tolist())))
     number, place = ({name: k for k, name in enumerate(group)} for group in (order, names))
-    codes = [np.array([table[name] for name in column], dtype=np.int64)
-             for table, column in ((number, truth), (number, mapped), (place, stratum_names))]
+    codes = [
+        np.array([table[name] for name in column], dtype=np.int64)
+        for table, column in ((number, truth), (number, mapped), (place, stratum_names))
+    ]
     return ErrorMatrix(order, codes[0], codes[1], codes[2], names, design, zones, left_out)
 
 
@@ -268,7 +294,9 @@ def map_at_samples(
     legend = Legend.from_attrs(land_cover.attrs)
     points = samples.geometry.to_crs(grid.crs)
     if not (points.geom_type == "Point").all():
-        raise AccuracyError("accuracy needs sample points: pixels of one polygon are not independent samples; use one point a polygon")
+        raise AccuracyError(
+            "accuracy needs sample points: pixels of one polygon are not independent samples; use one point a polygon"
+        )
     pixels = sampled_pixels(points.to_numpy(), grid)
     slices = _slice_of(samples, land_cover, year_column)
     inside = np.zeros(len(samples), dtype=bool)
@@ -296,10 +324,16 @@ def _slice_of(samples: GeoDataFrame, land_cover: xr.DataArray, year_column: str)
     years = np.atleast_1d(land_cover["time"].dt.year.values).astype(np.int64)
     if year_column not in samples.columns:
         if len(years) > 1:
-            raise AccuracyError(f"the map has years {years.tolist()} but the samples have no {year_column}; select one year of the map, "
-                                "or give the samples a year")
+            raise AccuracyError(
+                f"the map has years {years.tolist()} but the samples have no {year_column}; select one year of the map, "
+                "or give the samples a year"
+            )
         return np.zeros(len(samples), np.int64)
     wanted = pd.to_numeric(samples[year_column], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
     if np.isnan(wanted).any() and len(years) > 1:
-        raise AccuracyError(f"{int(np.isnan(wanted).sum())} samples have no year but the map has {years.tolist()}; select one year of the map")
-    return np.array([0 if np.isnan(year) else next(iter(np.flatnonzero(years == year)), -1) for year in wanted], dtype=np.int64)
+        raise AccuracyError(
+            f"{int(np.isnan(wanted).sum())} samples have no year but the map has {years.tolist()}; select one year of the map"
+        )
+    return np.array(
+        [0 if np.isnan(year) else next(iter(np.flatnonzero(years == year)), -1) for year in wanted], dtype=np.int64
+    )

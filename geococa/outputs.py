@@ -32,8 +32,6 @@ from geococa.zones import coverage_fraction, own_tiles
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
 
-    from geococa.models import Model
-
 __all__ = ["Outputs", "areas_from_table", "compare_with_truth", "provenance", "publish_run", "read_manifest", "read_series", "rewrite_report", "write_outputs"]
 
 PACKAGES = ("geococa", "numpy", "numba", "rasterio", "shapely", "pyproj", "xarray", "pandas", "scipy", "scikit-learn")
@@ -89,7 +87,6 @@ def write_outputs(
     areas: xr.Dataset,
     recipe: Recipe,
     zones: GeoDataFrame,
-    model: Model,
     *,
     maps: Mapping[str, Mapping[int, Path]],
     inputs: Mapping[str, list[str]],
@@ -103,7 +100,7 @@ def write_outputs(
         Output folder.
     areas : xarray.Dataset
         Merged hectares.
-    recipe, zones, model
+    recipe, zones
         What they were made with.
     maps : mapping
         Land-cover file of each tile and year.

@@ -301,7 +301,9 @@ def sample_table(
         )
     table = pd.concat(parts, ignore_index=True)
     first = table.groupby(["sample", "year"])["tile"].transform("min")
-    return table[table["tile"] == first].reset_index(drop=True)
+    # training depends on the order of its rows, which must not depend on how the tile was cut into blocks
+    kept = table[table["tile"] == first]
+    return kept.sort_values(["tile", "year", "row", "col", "sample"], ignore_index=True)
 
 
 def _tile_samples(tile: TileRef, samples: GeoDataFrame, recipe: Recipe, progress: Progress | None) -> list[pd.DataFrame]:

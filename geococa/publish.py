@@ -270,8 +270,7 @@ def _suppress_more(cells: pd.DataFrame, data: pd.DataFrame, k: int) -> pd.DataFr
     changes nothing is the end.
     """
     keys = ["year", "row", "column"]
-    groups = [cells.groupby("year").groups]
-    members: list[list[int]] = [list(index) for index in groups[0].values()]
+    members: list[list[int]] = [list(part.index) for _, part in cells.groupby("year")]
     if (data["zone"] != "").any():
         position = {tuple(key): i for i, key in zip(cells.index, cells[keys].itertuples(index=False), strict=True)}
         for _, part in data[data["zone"] != ""].groupby(["zone", "year"]):

@@ -9,7 +9,16 @@ import numpy as np
 
 from geococa.errors import AccuracyError
 
-__all__ = ["DESIGNS", "Design", "Means", "interval_of_share", "normal_quantile", "ratio", "sample_means", "wilson_interval"]
+__all__ = [
+    "DESIGNS",
+    "Design",
+    "Means",
+    "interval_of_share",
+    "normal_quantile",
+    "ratio",
+    "sample_means",
+    "wilson_interval",
+]
 
 Variance = Literal["unbiased", "plug_in"]
 DESIGNS = ("stratified", "simple", "systematic", "post_stratified")
@@ -65,7 +74,7 @@ def sample_means(values: np.ndarray, design: Design, *, variance: Variance = "un
     design : Design
         How the units were drawn.
     variance : {"unbiased", "plug_in"}
-        Divide squares by ``n - 1`` (unbiased) or by ``n``.
+        Divide squares by ``n - 1`` (unbiased), or put the sample's spread in the place of the population's.
 
     Returns
     -------
@@ -93,25 +102,31 @@ def sample_means(values: np.ndarray, design: Design, *, variance: Variance = "un
     for h in np.flatnonzero(weights > 0):
         units = values[stratum == h]
         if not len(units):
-            raise AccuracyError(f"stratum number {h} holds {weights[h]:.4%} of the area but no sample; draw samples in it, or join it "
-                                "with another stratum")
+            raise AccuracyError(
+                f"stratum number {h} holds {weights[h]:.4%} of the area but no sample; draw samples in it, or join it "
+                "with another stratum"
+            )
         mean += weights[h] * units.mean(axis=0)
-        covariance += _share_of_variance(units, design, weights[h], n, h, pooled) * _covariance(units, variance)
+        size = None if design.population is None else float(design.population.sum() if pooled else design.population[h])
+        spread = _covariance(units, variance)
+        if variance == "plug_in" and size is not None:
+            # the spread of a finite population is defined with N - 1
+            spread = spread * size / max(size - 1, 1)
+        covariance += _share_of_variance(len(units), design, float(weights[h]), n, size) * spread
     return Means(mean, covariance)
 
 
-def _share_of_variance(units: np.ndarray, design: Design, weight: float, n: int, h: int, pooled: bool) -> float:
+def _share_of_variance(units: int, design: Design, weight: float, n: int, size: float | None) -> float:
     """Factor of a stratum's variance in the variance of the estimate."""
-    if design.population is None:
-        unseen = 1.0
-    else:
-        size = design.population.sum() if pooled else design.population[h]
-        share = n / design.population.sum() if design.name == "post_stratified" else len(units) / size
-        unseen = max(1.0 - share, 0.0)
-    if design.name == "post_stratified":
+    post = design.name == "post_stratified"
+    seen = 0.0
+    if size is not None and design.population is not None:
+        seen = n / float(design.population.sum()) if post else units / size
+    unseen = max(1.0 - seen, 0.0)
+    if post:
         # the sample sizes of the strata are random: Cochran's second term pays for that
         return unseen * weight / n + (1.0 - weight) / n**2
-    return unseen * weight**2 / len(units)
+    return unseen * weight**2 / units
 
 
 def _covariance(units: np.ndarray, variance: Variance) -> np.ndarray:
@@ -119,7 +134,8 @@ def _covariance(units: np.ndarray, variance: Variance) -> np.ndarray:
     divisor = len(units) - 1 if variance == "unbiased" else len(units)
     if divisor == 0:
         return np.full((units.shape[1],) * 2, np.nan)
-    return centred.T @ centred / divisor
+    spread: np.ndarray = centred.T @ centred / divisor
+    return spread
 
 
 def ratio(means: Means, numerator: int, denominator: int) -> tuple[float, float]:
