@@ -103,6 +103,7 @@ class _Job:
     recipe: Recipe
     folder: Path
     tiles: tuple[TileRef, ...]
+    refused: dict[str, str]
     years: tuple[int, ...]
     workers: int
     threads: int
@@ -222,16 +223,38 @@ def _silent(what: str, done: int, total: int) -> None:
 def _job(archive: Path, recipe: Recipe, folder: Path, workers: int, threads: int | None, progress: Progress) -> _Job:
     if workers < 1:
         raise InputRefused(f"workers must be 1 or more, got {workers}")
-    tiles = tuple(find_tiles(archive, pattern=recipe.scenes.pattern))
-    if not tiles:
-        raise InputRefused(f"no tiles found in {archive}: expected tile folders with scenes; see 'geococa run --help'")
+    tiles, refused = _find(archive, recipe)
     found = sorted({year for tile in tiles for year in tile.years})
     first, last = recipe.scenes.years or (found[0], found[-1])
     years = tuple(range(first, last + 1))
     if not set(years) & set(found):
         raise InputRefused(f"the recipe asks for {first}-{last}, but {archive} has scenes of {found[0]}-{found[-1]}")
     share = threads or max(1, (os.cpu_count() or 1) // workers)
-    return _Job(archive, recipe, folder, tiles, years, workers, share, progress)
+    return _Job(archive, recipe, folder, tiles, refused, years, workers, share, progress)
+
+
+def _find(archive: Path, recipe: Recipe) -> tuple[tuple[TileRef, ...], dict[str, str]]:
+    """Tiles of an archive, and the reasons of those whose headers or metadata can't be read."""
+    pattern = recipe.scenes.pattern
+    try:
+        return tuple(find_tiles(archive, pattern=pattern, sensor=recipe.scenes.sensor)), {}
+    except InputRefused:
+        if not archive.is_dir():
+            raise
+        tiles: list[TileRef] = []
+        refused: dict[str, str] = {}
+        for child in sorted(path for path in archive.iterdir() if path.is_dir() and not path.name.startswith(".")):
+            try:
+                tiles += find_tiles(archive, pattern=child.name, sensor=recipe.scenes.sensor) if _matches(child, pattern) else []
+            except InputRefused as error:
+                refused[child.name] = f"{type(error).__name__}: {error}"
+        if not tiles:
+            raise
+        return tuple(tiles), refused
+
+
+def _matches(child: Path, pattern: str | None) -> bool:
+    return pattern is None or child.match(pattern)
 
 
 def _run(job: _Job) -> ArchiveResult:
@@ -241,7 +264,7 @@ def _run(job: _Job) -> ArchiveResult:
     with Ledger.open(job.folder) as ledger:
         model = _model(job, ledger)
         todo = [tile for tile in job.tiles if ledger.state(_maps_task(job, tile))[0] == "compute"]
-        failed = _run_tiles(job, ledger, todo, model)
+        failed = job.refused | _run_tiles(job, ledger, todo, model)
         areas = _areas(job, ledger, zones, model, failed)
         outputs = write_outputs(
             job.folder,

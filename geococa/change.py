@@ -429,7 +429,7 @@ def _lasting(codes: np.ndarray, seen: np.ndarray, t: int, before: int, after: in
         return nothing, nothing
     old = (codes[first : t + 1] == codes[t]).all(axis=0)
     new = (codes[t + 1 : last + 1] == codes[t + 1]).all(axis=0)
-    return old & new, seen[first : last + 1].all(axis=0)
+    return np.asarray(old & new), np.asarray(seen[first : last + 1].all(axis=0))
 
 
 def _unseen(unobserved_ha: np.ndarray, share: Coverage, total: np.ndarray) -> np.ndarray:

@@ -205,7 +205,7 @@ def _outline(
     wanted = np.flatnonzero((segments.codes == 1) & (segments.sizes >= weights.least(min_area_ha)))
     boxes, owners = _run_boxes(segments, np.isin(np.arange(segments.sizes.size), wanted))
     order = np.argsort(owners, kind="stable")
-    splits = np.searchsorted(owners[order], wanted[1:]) if wanted.size else []
+    splits = np.searchsorted(owners[order], wanted[1:])
     groups = np.split(boxes[order], splits) if wanted.size else []
     shapes = np.array([shapely.union_all(group) for group in groups], dtype=object)
     transform = grid.transform
@@ -281,7 +281,7 @@ def _perimeters_m(plots: GeoDataFrame) -> np.ndarray:
     edge = line[1:] == line[:-1]
     _, _, length = _GEOD.inv(longitude[:-1][edge], latitude[:-1][edge], longitude[1:][edge], latitude[1:][edge])
     owner = index[line[1:][edge]]
-    return np.bincount(owner, weights=length, minlength=len(plots))
+    return np.asarray(np.bincount(owner, weights=length, minlength=len(plots)))
 
 
 def _zone_of(plots: GeoDataFrame, zones: GeoDataFrame | None) -> tuple[list[str | None], np.ndarray]:
@@ -335,7 +335,7 @@ def _joined(pieces: pd.DataFrame) -> dict[str, Any]:
     """Join the pieces of one plot: hectares add up, probabilities are weighted by them."""
     area = pieces["area_ha"].to_numpy()
     return {
-        **pieces.iloc[0].to_dict(),
+        **{str(name): value for name, value in pieces.iloc[0].items()},
         "area_ha": float(np.sort(area).sum()),
         "mean_probability": float((pieces["mean_probability"] * area).sum(skipna=False) / area.sum()),
         "geometry": _corners_only(shapely.union_all(pieces.geometry.to_numpy())),

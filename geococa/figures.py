@@ -448,8 +448,8 @@ def save_figure(fig: Figure, path: str | os.PathLike[str], *, dpi: int = 200) ->
 
 def _figure(width: float, height: float) -> Figure:
     module = optional_import("matplotlib.figure", "report")
-    figure: Figure = module.Figure(figsize=(width, height), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.09, h_pad=0.07)
+    figure: Figure = module.Figure(figsize=(width, height))
+    figure.set_layout_engine("constrained", w_pad=0.09, h_pad=0.07)
     return figure
 
 

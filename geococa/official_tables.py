@@ -29,7 +29,7 @@ _WHOLE = re.compile(r"\d+")
 
 
 def read_coca_municipal(path: str | Path, *, decimal: Mapping[str, str] | None = None) -> pd.DataFrame:
-    """Read the municipal table "Deteccion de cultivos de coca" in its raw form.
+    r"""Read the municipal table "Deteccion de cultivos de coca" in its raw form.
 
     One row a municipality, one column a year. The number format is decided column by column from what its cells prove:
     ``1,325.1`` and ``0.5`` prove a decimal point, ``1.088,9`` and ``61,5`` a decimal comma. ``- 0`` is how the publisher's
@@ -58,7 +58,7 @@ def read_coca_municipal(path: str | Path, *, decimal: Mapping[str, str] | None =
     Examples
     --------
     >>> path = getfixture("tmp_path") / "municipal.csv"
-    >>> _ = path.write_text('CODMPIO,DEPARTAMENTO,MUNICIPIO,2019,2020\\n05040,ANTIOQUIA,ANORI,"1,312.3","1.088,9"\\n')
+    >>> _ = path.write_text('CODMPIO,DEPARTAMENTO,MUNICIPIO,2019,2020\n05040,ANTIOQUIA,ANORI,"1,312.3","1.088,9"\n')
     >>> read_coca_municipal(path).area_ha.tolist()
     [1312.3, 1088.9]
     """
@@ -71,6 +71,9 @@ def read_coca_municipal(path: str | Path, *, decimal: Mapping[str, str] | None =
     if len({name for _, name in years}) < len(years):
         raise InputRefused(f"{path} has a year twice in its header: {', '.join(name for _, name in years)}")
     codes = _read_codes(rows, names, path)
+    unknown = set(decimal or {}) - {name for _, name in years}
+    if unknown:
+        raise InputRefused(f"decimal names {', '.join(sorted(unknown))}, which is no year of {path}")
     columns, marks = {}, {}
     for k, year in years:
         cells = [row[k] for row in rows]
@@ -185,6 +188,8 @@ def parse_numbers(
     >>> parse_numbers(["1.263", "61,5", "- 0", ""], list("abcd"))[0].tolist()
     [1263.0, 61.5, 0.0, nan]
     """
+    if decimal not in (None, ".", ","):
+        raise InputRefused(f"the decimal mark is '.' or ',', got {decimal!r}")
     proofs: dict[str, int] = {}
     open_cell: int | None = None
     for k, cell in enumerate(cells):

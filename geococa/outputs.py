@@ -52,6 +52,8 @@ class Outputs:
         Accuracy and hectares with intervals from the reference sample.
     report : pathlib.Path
         The report.
+    class_name : str
+        Class reported.
     files : list of pathlib.Path
         Every file written.
     """
@@ -60,6 +62,7 @@ class Outputs:
     truth: pd.DataFrame | None
     assessment: Assessment | None
     report: Path
+    class_name: str
     files: list[Path] = field(default_factory=list)
 
     def text(self) -> str:
@@ -69,9 +72,14 @@ class Outputs:
             shown = self.truth.rename(columns={"area_ha": "mapped_ha"})
             parts.append("Mapped against true hectares (simulated landscape)\n" + _to_text(shown))
         if self.assessment is not None:
-            table = self.assessment.zones
-            shown = table[table["status"] != "not estimable"] if len(table) else table
-            parts.append("Hectares estimated from the reference sample, with 95 % intervals\n" + _to_text(shown))
+            whole = self.assessment.classes
+            whole = whole[whole["class"] == self.class_name]
+            figures = ["year", "area_ha", "ci_low_ha", "ci_high_ha", "users_accuracy", "producers_accuracy"]
+            parts.append(f"{self.class_name} estimated from the reference sample, whole archive\n" + _to_text(whole[figures]))
+            zones = self.assessment.zones
+            zones = zones[zones["status"] != "not estimable"]
+            if len(zones):
+                parts.append(f"{self.class_name} estimated for each zone with enough samples\n" + _to_text(zones))
         columns = [c for c in ("slope_ha_per_year", "slope_low", "slope_high", "p_value", "n_years", "verdict") if c in self.trends]
         named = [c for c in ("zone",) if c in self.trends]
         parts.append("Trend\n" + _to_text(self.trends[named + columns]))
@@ -136,7 +144,7 @@ def write_outputs(
     }
     files.append(write_text(folder / "manifest.json", json.dumps(manifest, indent=2, sort_keys=True) + "\n"))
     report = rewrite_report(folder, folder / "report.html", language=recipe.report.language, pictures=pictures)
-    return Outputs(trends, truth, assessment, report, [*files, report])
+    return Outputs(trends, truth, assessment, report, name, [*files, report])
 
 
 def rewrite_report(

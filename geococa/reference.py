@@ -31,7 +31,7 @@ def unodc_national() -> pd.DataFrame:
 
     Examples
     --------
-    >>> unodc_national().set_index("year").area_ha[2012]
+    >>> unodc_national().set_index("year").area_ha.loc[2012].item()
     47788.0
     """
     text = (resources.files("geococa") / "data" / "unodc_national.csv").read_text(encoding="utf-8")
@@ -70,7 +70,7 @@ def compare_with_reference(
     --------
     >>> mine = pd.DataFrame({"year": [2023], "area_ha": [245e3], "ci_low_ha": [230e3], "ci_high_ha": [260e3]})
     >>> row = compare_with_reference(mine, unodc_national()).iloc[0]
-    >>> row.difference_ha, round(row.ratio, 3), bool(row.inside_interval)
+    >>> float(row.difference_ha), round(float(row.ratio), 3), bool(row.inside_interval)
     (-7572.0, 0.97, True)
     """
     keys = _shared_keys(estimates, reference, value, reference_value)

@@ -10,6 +10,7 @@ from types import ModuleType
 
 import numpy as np
 
+from geococa.cell_areas import CellAreas, cell_areas
 from geococa.errors import InputRefused
 from geococa.grid import Grid
 
@@ -42,17 +43,29 @@ class CellWeights:
         if self.grid is None or 0 in self.grid.shape:
             return
         rows, columns = self.grid.shape
-        largest = max(float(self.grid.cell_area_ha((r, r + 1)).max()) for r in {0, rows // 2, rows - 1})
+        largest = max(float(self._areas(r, r + 1).nodes_ha.max()) for r in {0, rows // 2, rows - 1})
         # a power of two, and small enough that four times the whole raster still fits in an int64
         exponent = 60 - int(np.ceil(np.log2(largest * rows * columns)))
         object.__setattr__(self, "per_ha", float(2.0**exponent))
 
-    def rows(self, start: int, stop: int) -> np.ndarray:
-        """Weights of some rows, int64 (rows, columns) or (rows, 1)."""
+    def _areas(self, start: int, stop: int) -> CellAreas:
+        assert self.grid is not None
+        return cell_areas(self.grid.crs, self.grid.transform, self.grid.shape, (start, stop))
+
+    def rows(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, int]:
+        """Weights of some rows at every ``step``-th column, their sums before each of these, and ``step``.
+
+        A cell between two such columns weighs what `geococa._kernels.components.add_run_sizes` says.
+        """
         if self.grid is None:
-            return np.ones((stop - start, 1), dtype=np.int64)
-        area = self.grid.cell_area_ha((start, stop))
-        return np.rint(area * self.per_ha).astype(np.int64)
+            return np.ones((stop - start, 1), dtype=np.int64), np.zeros((stop - start, 1), dtype=np.int64), 1
+        areas = self._areas(start, stop)
+        step = areas.step if areas.nodes_ha.shape[1] > 1 else 1
+        nodes = np.rint(areas.nodes_ha * (self.per_ha / step)).astype(np.int64)
+        ramp = step * (step - 1) // 2
+        sums = np.zeros_like(nodes)
+        np.cumsum(nodes[:, :-1] * (step * step - ramp) + nodes[:, 1:] * ramp, axis=1, out=sums[:, 1:])
+        return nodes, sums, step
 
     def least(self, area_ha: float) -> int:
         """Units of a minimum area; a billionth less, so that cells that add up to it exactly are enough."""
@@ -255,7 +268,7 @@ class Segments:
         component = np.empty_like(parent)
         total = np.zeros(kernels.flatten(parent, component) if sizes else 0, dtype=np.int64)
         if sizes:
-            kernels.add_run_sizes(starts, row_runs, columns, self._weights.rows(start, stop), component, total)
+            kernels.add_run_sizes(starts, row_runs, columns, *self._weights.rows(start, stop), component, total)
         else:
             kernels.flatten(parent, component)
         return Strip(start, stop, columns, row_runs, starts, run_codes, component), total

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import xarray as xr
@@ -84,7 +85,7 @@ def sustained_change(
     check_grid(land_cover, share, "land_cover")
     maps = land_cover.transpose("time", "y", "x")
     years = map_years(maps)
-    if len(years) < 4 or len(years) > 39 or any(b - a != 1 for a, b in zip(years, years[1:], strict=False)):
+    if len(years) < 4 or len(years) > 39 or any(b - a != 1 for a, b in pairwise(years)):
         raise InputRefused(
             f"sustained change needs 4 to 39 consecutive years, got {years}; below 4 flicker can't be told from change"
         )
@@ -186,8 +187,9 @@ def _estimate(patterns: np.ndarray, hectares: np.ndarray, max_iterations: int, t
         )
     # a trace of every event keeps rates defined where a class never occurs
     trace = 1e-9 * weight.sum()
-    iteration = 0
-    for iteration in range(1, max_iterations + 1):
+    rounds = 0
+    for _ in range(max_iterations):
+        rounds += 1
         _, _, posterior, pairs = _expect(patterns, rates)
         absent, present = posterior[:, :, 0] * weight[:, None], posterior[:, :, 1] * weight[:, None]
         step = np.einsum("p,ptij->ij", weight, pairs) + trace
@@ -203,4 +205,4 @@ def _estimate(patterns: np.ndarray, hectares: np.ndarray, max_iterations: int, t
         rates = updated
         if moved <= tolerance:
             break
-    return rates, iteration
+    return rates, rounds

@@ -17,7 +17,8 @@ __all__ = ["ZoneSeries", "read_zone_series"]
 F64 = npt.NDArray[np.float64]
 
 _ZONE_COLUMNS = ("zone", "park", "code")
-_VINTAGE_COLUMNS = ("vintage", "adjusted", "source_vintage")
+_VINTAGE_COLUMNS = ("vintage", "small_plot_adjustment", "adjusted")
+"""Columns that say how a figure was made; one trend across several of their values is announced."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class ZoneSeries:
     se : ndarray of float64, shape (n,), or None
         Standard errors of the hectares.
     vintages : tuple of str
-        Vintages or adjustments that the values come from, where the table says so.
+        Vintages or adjustments that differ within the series, where the table says so.
     """
 
     zone: str
@@ -142,9 +143,17 @@ def _from_table(table: pd.DataFrame, value: str, se: str, zone: str | None) -> I
         years = _years_of(rows["year"].to_numpy())
         values = _numbers(rows[value].to_numpy(), f"{value} of zone {name}")
         errors = _numbers(rows[se].to_numpy(), f"{se} of zone {name}") if se in rows else None
-        vintages = next((rows[column] for column in _VINTAGE_COLUMNS if column in rows), None)
-        seen = () if vintages is None else tuple(sorted({str(v) for v in vintages[np.isfinite(values)].dropna()}))
-        yield _clean(str(name), years, values, errors, seen)
+        yield _clean(str(name), years, values, errors, _vintages(rows[np.isfinite(values)]))
+
+
+def _vintages(rows: pd.DataFrame) -> tuple[str, ...]:
+    """Values of the columns on vintage and adjustment that differ within a series."""
+    found: list[str] = []
+    for column in (name for name in _VINTAGE_COLUMNS if name in rows):
+        distinct = sorted({str(v) for v in rows[column].dropna()})
+        if len(distinct) > 1:
+            found += [v if rows[column].dtype != bool else f"{column} {v}" for v in distinct]
+    return tuple(found)
 
 
 def _numbers(values: npt.NDArray[np.generic], what: str) -> F64:

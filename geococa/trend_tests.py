@@ -14,7 +14,7 @@ from geococa import autocorrelation, mann_kendall, slopes
 from geococa.errors import InputRefused
 from geococa.trend_series import ZoneSeries
 
-__all__ = ["MIN_TESTED", "TESTS", "run_test", "test_name"]
+__all__ = ["MIN_TESTED", "TESTS", "run_test", "resolve_test"]
 
 TESTS = ("auto", "mann_kendall", "mann_kendall_normal", "mann_kendall_ar1", "ols", "wls", "gls")
 """Tests that `geococa.area_trend` knows."""
@@ -41,7 +41,7 @@ class _Ranks:
     exact_p: float
 
 
-def test_name(name: str) -> str:
+def resolve_test(name: str) -> str:
     """Return the full name of a test, or refuse an unknown one."""
     full = _ALIASES.get(name, name)
     if full not in TESTS:

@@ -13,7 +13,7 @@ import pandas as pd
 from geococa import breaks, mann_kendall, slopes
 from geococa.errors import InputRefused
 from geococa.trend_series import Trendable, ZoneSeries, read_zone_series
-from geococa.trend_tests import TESTS, run_test, test_name
+from geococa.trend_tests import TESTS, run_test, resolve_test
 
 __all__ = ["TESTS", "area_trend", "break_points"]
 
@@ -109,10 +109,10 @@ def area_trend(
     >>> table = pd.DataFrame({"zone": "Tinigua", "year": range(2015, 2025), "area_ha": [310, 325, 338, 330, 352, 371,
     ...     368, 390, 401, 415]})
     >>> trend = area_trend(table).iloc[0]
-    >>> round(trend.slope_ha_per_year, 2), int(trend.s), trend.verdict
-    (11.29, 41, 'growing')
+    >>> round(float(trend.slope_ha_per_year), 2), int(trend.s), trend.verdict
+    (11.38, 41, 'growing')
     """
-    test = test_name(test)
+    test = resolve_test(test)
     _check_options(confidence, stable_percent)
     rows = [
         _zone_row(one, test, confidence, stable_percent, find_breaks, replicates, seed)
@@ -280,8 +280,9 @@ def _notice(one: ZoneSeries, bent: breaks.Segments | None) -> str:
             for k, slope in enumerate(bent.slopes)
         )
         parts.append(f"{'one line misleads' if bent.opposed else 'the slope changes'}: {pieces}")
-    if len(one.vintages) > 1:
+    if one.vintages:
         parts.append(
-            f"values of several vintages in one trend ({', '.join(one.vintages)}): a step between them is not a change on the ground"
+            f"one trend across different vintages or adjustments ({', '.join(one.vintages)}): a step between them is not a "
+            "change on the ground"
         )
     return ". ".join(parts)

@@ -244,8 +244,9 @@ def _expectation_maximisation(
     classes = len(names)
     matrix = persistence_matrix(names, 0.9).to_numpy()
     initial = np.full(classes, 1.0 / classes)
-    converged, likelihood, iteration = False, 0.0, 0
-    for iteration in range(1, max_iterations + 1):
+    converged, likelihood, rounds = False, 0.0, 0
+    for _ in range(max_iterations):
+        rounds += 1
         pairs = np.full((classes, classes), float(pseudo_count))
         starts = np.full(classes, float(pseudo_count))
         steps = np.repeat(matrix[None], values.shape[0] - 1, axis=0)
@@ -260,7 +261,7 @@ def _expectation_maximisation(
     frame.attrs = {
         "initial": initial.tolist(),
         "pixels": int(values.shape[2]),
-        "iterations": iteration,
+        "iterations": rounds,
         "converged": converged,
         "log_likelihood": float(likelihood),
     }

@@ -144,3 +144,16 @@ def test_no_machine_path_is_in_the_outputs(finished, small_archive):
         text = (finished.out / name).read_text(encoding="utf-8")
         assert str(small_archive) not in text
         assert str(finished.out) not in text
+
+
+def test_a_tile_whose_files_are_no_rasters_is_named_and_the_others_finish(small_archive, tmp_path):
+    archive = tmp_path / "archive"
+    shutil.copytree(small_archive, archive)
+    bad = sorted(archive.glob("19*/*/B04.tif"))[0]
+    bad.write_text("<html>404 not found</html>")
+    result = run_archive(archive, archive / "recipe.toml", out=tmp_path / "out")
+    assert list(result.failed) == [bad.parent.parent.name]
+    assert "B04.tif" in next(iter(result.failed.values()))
+    assert len(result.computed) == 1
+    total = result.areas.area_ha.sum("land_cover") + result.areas.unobserved_ha + result.areas.outside_ha
+    np.testing.assert_allclose((total / result.areas.zone_ha).values, 1, rtol=1e-9)

@@ -256,7 +256,7 @@ def test_sustained_change_splits_gain_and_loss():
 
 
 def test_labels_without_flicker_are_taken_at_their_word():
-    truth, codes = flickering(0.02, 0.0, seed=5, side=100)
+    _, codes = flickering(0.02, 0.0, seed=5, side=100)
     grid = grid_of(100, 100)
     out = sustained_change(land_cover_of(codes), coverage_fraction(everywhere(grid), grid))
     np.testing.assert_allclose(out.gain_ha, out.raw_gain_ha, rtol=0.02)

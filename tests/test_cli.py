@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 
@@ -56,3 +58,41 @@ def test_a_wrong_call_says_what_is_wrong_and_leaves_nothing(call, tmp_path, monk
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_archive_goes_from_init_to_public_files_by_commands_alone(call, small_archive, tmp_path):
+    recipe, out = tmp_path / "recipe.toml", tmp_path / "out"
+    assert call("init", small_archive, "--recipe", recipe).exit_code == 0
+    assert call("check", small_archive, "--recipe", recipe).exit_code == 0
+    planned = json.loads(call("run", small_archive, "--recipe", recipe, "--out", out, "--dry-run", "--json").stdout)
+    assert {task["action"] for task in planned} == {"compute"}
+    done = call("run", small_archive, "--recipe", recipe, "--out", out, "--json")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["failed"] == {}
+    assert set(pd.read_json(io.StringIO(call("status", out, "--json").stdout))["status"]) == {"done"}
+    assert call("verify", out).exit_code == 0
+    maps = sorted((out / "maps").glob("*_land_cover.tif"))
+    table = pd.read_csv(io.StringIO(call("areas", maps[0], "--zones", small_archive / "parks.gpkg").stdout))
+    assert {"zone", "land_cover", "area_ha", "unobserved_ha"} <= set(table.columns)
+    slopes = pd.read_csv(io.StringIO(call("trends", out / "areas.csv").stdout))
+    assert len(slopes) == table["zone"].nunique()
+    points = tmp_path / "points.gpkg"
+    assert call("sample", maps[0], "--count", "90", "--out", points).exit_code == 0
+    spanish = tmp_path / "informe.html"
+    assert call("report", out, "--language", "es", "--to", spanish).exit_code == 0
+    assert 'lang="es"' in spanish.read_text(encoding="utf-8")
+    public = call("publish", out, "--to", tmp_path / "public")
+    assert public.exit_code == 0, public.stderr
+    assert all("RESTRICTED" not in line for line in public.stdout.splitlines())
+
+
+def test_one_flipped_bit_is_found_by_verify(call, small_archive, tmp_path):
+    out = tmp_path / "out"
+    assert call("run", small_archive, "--recipe", small_archive / "recipe.toml", "--out", out).exit_code == 0
+    victim = sorted((out / "maps").glob("*.tif"))[0]
+    data = bytearray(victim.read_bytes())
+    data[len(data) // 2] ^= 1
+    victim.write_bytes(data)
+    done = call("verify", out)
+    assert done.exit_code == 4
+    assert victim.name in done.stdout

@@ -25,7 +25,7 @@ from tests.report_data import (
 )
 
 pytest.importorskip("matplotlib")
-from geococa import figures  # noqa: E402
+from geococa import figures
 
 MAKERS = {
     "map": lambda: figures.map_figure(land_cover_maps(), zones=park_polygons()),
@@ -141,7 +141,7 @@ def test_error_matrix_with_unequal_classes_is_refused():
 
 def test_transitions_leave_out_small_flows_and_say_so():
     title = figures.transitions_figure(transition_table(), min_share=0.1).axes[0].get_title(loc="left")
-    assert "23.8 ha in smaller flows left out" in title
+    assert "15.3 ha in smaller flows left out" in title
 
 
 def test_dollar_signs_in_names_stay_text(tmp_path):

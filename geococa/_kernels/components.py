@@ -174,16 +174,32 @@ def flatten(parent: np.ndarray, component: np.ndarray) -> int:
     return count
 
 
+@inline
+def _size_before(nodes: np.ndarray, sums: np.ndarray, step: int, y: int, column: int) -> int:
+    """Sum of the cell sizes of row ``y`` in the columns before ``column``."""
+    if nodes.shape[1] == 1:
+        return nodes[y, 0] * step * np.int64(column)
+    node = min(column // step, nodes.shape[1] - 2)
+    m = np.int64(column - node * step)
+    ramp = m * (m - 1) // 2
+    return sums[y, node] + nodes[y, node] * (m * step - ramp) + nodes[y, node + 1] * ramp
+
+
 @kernel
 def add_run_sizes(
     starts: np.ndarray,
     row_runs: np.ndarray,
     columns: int,
-    weights: np.ndarray,
+    nodes: np.ndarray,
+    sums: np.ndarray,
+    step: int,
     component: np.ndarray,
     sizes: np.ndarray,
 ) -> None:
     """Add the size of every run to that of its component.
+
+    Cell sizes are linear between nodes, in whole numbers: the cell in column ``n * step + j`` has size
+    ``nodes[n] * (step - j) + nodes[n + 1] * j``. So the size of a run is a difference of two closed forms, exactly.
 
     Parameters
     ----------
@@ -191,24 +207,23 @@ def add_run_sizes(
         Runs, see the module's first lines.
     columns : int
         Columns of the map.
-    weights : ndarray of int64, shape (rows, columns) or (rows, 1)
-        Size of each cell, or of every cell of a row.
+    nodes : ndarray of int64, shape (rows, nodes) or (rows, 1)
+        Sizes at every ``step``-th column; with a single node every cell of the row has size ``nodes[0] * step``.
+    sums : ndarray of int64, shape (rows, nodes)
+        Sum of the sizes of the cells before each node.
+    step : int
+        Columns between nodes.
     component : ndarray of int32, shape (runs,)
     sizes : ndarray of int64, shape (components,)
         Added to in place.
     """
-    by_row = weights.shape[1] == 1
     for y in range(row_runs.shape[0] - 1):
         row_end = row_runs[y + 1]
+        before = np.int64(0)
         for run in range(row_runs[y], row_end):
-            end = _end(starts, run, row_end, columns)
-            size = np.int64(0)
-            if by_row:
-                size = weights[y, 0] * np.int64(end - starts[run])
-            else:
-                for x in range(starts[run], end):
-                    size += weights[y, x]
-            sizes[component[run]] += size
+            after = _size_before(nodes, sums, step, y, _end(starts, run, row_end, columns))
+            sizes[component[run]] += after - before
+            before = after
 
 
 @inline

@@ -278,7 +278,8 @@ def _step(
     moved[:] = np.float32(0.0)
     for b in range(bands):
         for i in range(GROUP):
-            change = weighted[b, i] / total[i] - centre[b, i]
+            # an empty lane has no weight at all; what it computes is never read
+            change = weighted[b, i] / max(total[i], np.float32(1e-30)) - centre[b, i]
             moved[0, i] += change * change
             moved[1, i] += centre[b, i] * centre[b, i]
             centre[b, i] += np.float32(1.5) * change

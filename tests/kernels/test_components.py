@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
+from geococa.grid import Grid
 from geococa.segments import CellWeights, Segments
 
 
@@ -83,7 +84,9 @@ def test_empty_map_has_no_component():
 def test_sizes_are_sums_of_cell_weights():
     class Weights(CellWeights):
         def rows(self, start, stop):
-            return (np.arange(start * 7, stop * 7, dtype=np.int64)).reshape(-1, 7)
+            weights = np.arange(start * 7, stop * 7, dtype=np.int64).reshape(-1, 7)
+            sums = np.concatenate([np.zeros((stop - start, 1), np.int64), np.cumsum(weights, axis=1)], axis=1)
+            return np.pad(weights, ((0, 0), (0, 1))), sums, 1
 
     rng = np.random.default_rng(3)
     codes = rng.integers(0, 3, size=(9, 7)).astype(np.uint8)
@@ -91,3 +94,15 @@ def test_sizes_are_sums_of_cell_weights():
     number = np.concatenate([s.paint(np.arange(segments.sizes.size)) for s in segments.strips()])
     expected = np.bincount(number.ravel(), weights=np.arange(63))
     np.testing.assert_array_equal(segments.sizes, expected.astype(int))
+
+
+@pytest.mark.parametrize("crs", ["EPSG:32618", "EPSG:3116", "EPSG:4326"])
+def test_weights_are_the_cell_areas_of_the_grid(crs):
+    cell, left, top = (0.001, -73.0, 8.0) if crs == "EPSG:4326" else (300.0, 800_000.0, 900_000.0)
+    grid = Grid(crs, (cell, 0, left, 0, -cell, top), (30, 601))
+    codes = np.tile(np.arange(601) // 7 % 200, (30, 1)).astype(np.uint8)
+    weights = CellWeights(grid)
+    segments = Segments(lambda a, b: codes[a:b], codes.shape, weights, connectivity=4, strip_rows=11)
+    number = np.concatenate([s.paint(np.arange(segments.sizes.size)) for s in segments.strips()])
+    area = np.broadcast_to(grid.cell_area_ha(), grid.shape)
+    np.testing.assert_allclose(segments.sizes / weights.per_ha, np.bincount(number.ravel(), area.ravel()), rtol=1e-9)

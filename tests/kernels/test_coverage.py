@@ -34,7 +34,9 @@ def shares_of(shape, rows, columns):
 
 
 def random_shape(rng, rows, columns):
-    shape = star(rng, rng.integers(3, 40), rng.uniform(-3, columns + 3), rng.uniform(-3, rows + 3), rng.uniform(0.05, 10))
+    shape = star(
+        rng, rng.integers(3, 40), rng.uniform(-3, columns + 3), rng.uniform(-3, rows + 3), rng.uniform(0.05, 10)
+    )
     kind = rng.integers(0, 6)
     middle = shape.centroid
     if kind == 0:
@@ -69,9 +71,7 @@ DEGENERATE = {
     "thin needle": shapely.Polygon([(0.5, 0), (0.5 + 1e-9, 5), (0.5 - 1e-9, 5)]),
     "corner to corner": shapely.Polygon([(0, 0), (6, 5), (6, 0)]),
     "hole that fills a cell": shapely.box(0, 0, 5, 5).difference(shapely.box(2, 2, 3, 3)),
-    "hole touching the shell": shapely.Polygon(
-        [(0, 0), (5, 0), (5, 5), (0, 5)], [[(0, 2), (2, 1), (2, 3)]]
-    ),
+    "hole touching the shell": shapely.Polygon([(0, 0), (5, 0), (5, 5), (0, 5)], [[(0, 2), (2, 1), (2, 3)]]),
     "parts touching at a point": shapely.MultiPolygon([shapely.box(0, 0, 2, 2), shapely.box(2, 2, 4, 4)]),
     "left of the raster": shapely.box(-5, 1, -1, 3),
     "right of the raster": shapely.box(7, 1, 9, 3),
@@ -110,9 +110,7 @@ def test_strips_come_in_order_of_zone_and_row():
 
 def test_ring_orientation_does_not_matter():
     shape = shapely.box(0.3, 0.4, 5.2, 4.9).difference(shapely.box(1.1, 1.2, 3.3, 2.9))
-    turned = shapely.Polygon(
-        list(shape.exterior.coords)[::-1], [list(ring.coords) for ring in shape.interiors]
-    )
+    turned = shapely.Polygon(list(shape.exterior.coords)[::-1], [list(ring.coords) for ring in shape.interiors])
     assert np.array_equal(shares_of(shape, 5, 6), shares_of(turned, 5, 6))
 
 
