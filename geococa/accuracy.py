@@ -95,7 +95,7 @@ def adjusted_area(
     --------
     >>> table = adjusted_area([[97, 3], [5, 195]], classes=["coca", "other"], mapped_area_ha=[1000.0, 9000.0])
     >>> table[["area_ha", "se_ha"]].round(1).values.tolist()
-    [[1195.0, 100.9], [8805.0, 100.9]]
+    [[1195.0, 101.1], [8805.0, 101.1]]
     """
     table = matrix if isinstance(matrix, ErrorMatrix) else ErrorMatrix.from_counts(matrix, classes)
     drawn = _design(table, mapped_area_ha, population_px, design)

@@ -33,7 +33,7 @@ WORST_ERROR = 1e-9
 """A density known worse than this (relative) is refused."""
 _GOOD_ERROR = 2e-11
 _DEGREES = (6, 10, 16, 24, 36, 54, 80)
-_SMALLEST_WINDOW_M = 4000.0
+_SMALLEST_WINDOW_M = 30_000.0
 
 Array = npt.NDArray[np.float64]
 Sampler = Callable[[Array, Array], tuple[Array, ...]]
@@ -87,6 +87,8 @@ class AreaDensity:
 
     def at(self, x: Array, y: Array, *, cell: bool = False) -> Array:
         """Densities at every pair of ``y`` (rows) and ``x`` (columns); with ``cell`` the mean over unit squares."""
+        from geococa._kernels import geodesy
+
         sx, ox, sy, oy = self._scales()
         series = self.coefficients
         if cell:
@@ -96,9 +98,8 @@ class AreaDensity:
                 if self.coefficients.shape[axis] > 2:
                     bend = chebyshev.chebder(self.coefficients, 2, scale, axis)
                     series[: bend.shape[0], : bend.shape[1]] += bend / 24
-        rows = chebyshev.chebvander(np.asarray(y) * sy + oy, series.shape[0] - 1)
-        columns = chebyshev.chebvander(np.asarray(x) * sx + ox, series.shape[1] - 1)
-        out: Array = (rows @ series) @ columns.T
+        out = np.empty((np.size(y), np.size(x)))
+        geodesy.chebyshev_table(np.ascontiguousarray(series), np.asarray(x) * sx + ox, np.asarray(y) * sy + oy, out)
         return out
 
     def ring_areas(self, x: Array, y: Array, ring_offsets: npt.NDArray[np.int64]) -> Array:
@@ -145,31 +146,42 @@ def fit_density(
         The projection is not smooth over the window (it reaches beyond the projection's domain, or holds a cut).
     """
     wide = _widened(crs, transform, window)
-    sample = _sampler(crs, transform, planar, _centre(crs, transform, wide))
-    best = np.inf
+    sample = _sampler(crs, transform, planar, _centre(crs, transform, window))
+    if _series(sample, wide, _DEGREES[0]) is None:
+        wide = window  # near the edge of a projection's domain there is nothing to widen into
+    best: AreaDensity | None = None
     for degree in _DEGREES:
         series = _series(sample, wide, degree)
         if series is None:
             break
         error = _tail(series)
-        best = min(best, error)
-        if error < _GOOD_ERROR or (degree == _DEGREES[-1] and error < WORST_ERROR):
-            # a term below 1e-14 is rounding; leaving it out makes every evaluation cheaper
-            large = np.abs(series) > 1e-14 * abs(series[0, 0])
-            rows, columns = (int(np.flatnonzero(large.any(axis=axis)).max()) + 1 for axis in (1, 0))
-            return AreaDensity(np.ascontiguousarray(series[:rows, :columns]), wide, error)
+        if best is None or error < best.error:
+            best = AreaDensity(_without_rounding(series), wide, error)
+        elif error > 4 * best.error and best.error < WORST_ERROR:
+            break  # what is left is the rounding of positions, which higher degrees only amplify
+        if best.error < _GOOD_ERROR:
+            return best
+    if best is not None and best.error < WORST_ERROR:
+        return best
+    found = "no position on the earth" if best is None else f"best relative error {best.error:.2g}"
     raise InputRefused(
         f"the area scale of {horizontal(crs).name!r} can't be followed over columns and rows "
-        f"{tuple(float(f'{v:.6g}') for v in window)} (best relative error {best:.2g}, allowed "
-        f"{WORST_ERROR:g}): the window reaches the edge or a cut of the projection; crop it, or use "
+        f"{tuple(float(f'{v:.6g}') for v in window)} ({found}, allowed {WORST_ERROR:g}): the window reaches the edge or a cut of the projection; crop it, or use "
         "another CRS"
     )
+
+
+def _without_rounding(series: Array) -> Array:
+    """Leave out trailing terms below 1e-14: they are rounding, and cost time at every evaluation."""
+    large = np.abs(series) > 1e-14 * abs(series[0, 0])
+    rows, columns = (int(np.flatnonzero(large.any(axis=axis)).max()) + 1 for axis in (1, 0))
+    return np.ascontiguousarray(series[:rows, :columns])
 
 
 def _widened(
     crs: pyproj.CRS, transform: Affine, window: tuple[float, float, float, float]
 ) -> tuple[float, float, float, float]:
-    """Window of at least a few kilometres: over a few metres the rounding of positions would show."""
+    """Window of at least 30 km: over less, the rounding of PROJ's positions would show in their derivatives."""
     cell_m = abs(transform.determinant) ** 0.5 * (111_320.0 if crs.is_geographic else unit_m(crs))
     least = _SMALLEST_WINDOW_M / cell_m
     x0, y0, x1, y1 = window
@@ -249,7 +261,9 @@ def _geocentric(lon: Array, lat: Array) -> tuple[Array, Array, Array]:
     from geococa._kernels import geodesy
 
     e2 = geodesy.FLATTENING * (2 - geodesy.FLATTENING)
-    lam, phi = np.radians(lon), np.radians(lat)
+    # PROJ marks what has no position by infinity
+    known = np.isfinite(lon) & np.isfinite(lat)
+    lam, phi = np.radians(np.where(known, lon, np.nan)), np.radians(np.where(known, lat, np.nan))
     normal = geodesy.SEMI_MAJOR_M / np.sqrt(1 - e2 * np.sin(phi) ** 2)
     return normal * np.cos(phi) * np.cos(lam), normal * np.cos(phi) * np.sin(lam), normal * (1 - e2) * np.sin(phi)
 

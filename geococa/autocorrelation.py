@@ -151,7 +151,7 @@ class Ar1Null:
     def critical(self, confidence: float) -> float:
         """Find the distance of S from 0 that noise exceeds with probability 1 - confidence."""
         low, high = 0.0, float(self.largest)
-        for _ in range(60):
+        for _ in range(40):
             middle = (low + high) / 2
             low, high = (middle, high) if self._tail(middle) > 1 - confidence else (low, middle)
         return (low + high) / 2

@@ -6,20 +6,24 @@ behind the caller's back; `save_figure` writes it with the same bytes every time
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 from geococa._checks import check_kind, check_same_grid, optional_import
 from geococa.errors import InputRefused
+from geococa.figure_charts import (
+    area_series_figure,
+    edge_profile_figure,
+    error_matrix_figure,
+    plain_text,
+    transitions_figure,
+)
 from geococa.figure_maps import add_north_arrow, add_scale_bar, add_zones, map_axes, pooled_image
-from geococa.legend import NO_DATA, PALETTE, Legend
+from geococa.legend import NO_DATA, Legend
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
@@ -35,7 +39,6 @@ __all__ = [
     "transitions_figure",
 ]
 
-_INK, _SOFT, _COCA, _TRUTH, _GREY = "#17211d", "#55615b", "#b8124f", "#00629c", "#8f979e"
 _CHANGE = {"new": "#d55e00", "stayed": "#7b3294", "gone": "#0072b2"}
 
 
@@ -154,249 +157,6 @@ def change_map_figure(
     return figure
 
 
-def area_series_figure(
-    areas: xr.Dataset,
-    *,
-    zones: Sequence[str] | None = None,
-    class_name: str = "coca",
-    intervals: pd.DataFrame | None = None,
-    truth: pd.DataFrame | None = None,
-    columns: int = 3,
-    width_in: float = 7.5,
-) -> Figure:
-    """Hectares a year in small multiples, one panel a zone, with the share that could not be seen below.
-
-    Parameters
-    ----------
-    areas : xarray.Dataset
-        As `geococa.zonal_area` gives them, with ``time``.
-    zones : sequence of str, optional
-        Zones to draw, in this order; the nine with most hectares where not given.
-    class_name : str
-        Class.
-    intervals : pandas.DataFrame, optional
-        ``zone``, ``year``, ``ci_low_ha``, ``ci_high_ha``.
-    truth : pandas.DataFrame, optional
-        ``zone``, ``year``, ``area_ha`` (or ``true_ha``) of simulated data.
-    columns : int
-        Panels in a row.
-    width_in : float
-        Width in inches.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-
-    Raises
-    ------
-    InputRefused
-        A zone is not in the areas.
-    """
-    area = areas["area_ha"].sel(land_cover=class_name)
-    known = [str(name) for name in areas["zone"].values]
-    chosen = (
-        list(zones)
-        if zones is not None
-        else [str(z) for z in area.sum("time").sortby(area.sum("time"))["zone"].values[::-1][:9]]
-    )
-    unknown = [zone for zone in chosen if zone not in known]
-    if unknown or not chosen:
-        raise InputRefused(f"no zones {unknown} in the areas, which have {known[:10]}")
-    years = areas["time"].dt.year.values
-    columns = min(columns, len(chosen))
-    rows = -(-len(chosen) // columns)
-    figure = _figure(width_in, 0.4 + 2.0 * rows)
-    for panel, zone in enumerate(chosen):
-        axes = figure.add_subplot(rows, columns, panel + 1)
-        total = float(areas["zone_ha"].sel(zone=zone))
-        seen = areas["area_ha"].sel(zone=zone).sum("land_cover").values / total
-        hectares = np.where(seen > 0, area.sel(zone=zone).values, np.nan)
-        _interval(axes, intervals, zone)
-        axes.plot(years, hectares, color=_COCA, linewidth=1.6, marker="o", markersize=3.5, label="mapped")
-        _truth(axes, truth, zone)
-        largest = max(axes.get_ylim()[1], float(np.nanmax(hectares, initial=0.0)) * 1.12, 1e-3)
-        axes.set_ylim(-0.12 * largest, largest)
-        axes.bar(
-            years,
-            -0.08 * largest * (1 - seen),
-            bottom=-0.02 * largest,
-            width=0.6,
-            color=_GREY,
-            label="share not observed",
-        )
-        axes.axhline(0, color=_SOFT, linewidth=0.7)
-        axes.set_title(_safe(zone), loc="left", fontweight="bold", fontsize=9)
-        _year_axis(axes, years)
-        if panel % columns == 0:
-            axes.set_ylabel(f"{class_name.replace('_', ' ')} (ha)")
-        ticks = [tick for tick in axes.get_yticks() if 0 <= tick <= largest]
-        axes.set_yticks(ticks)
-        axes.set_ylim(-0.12 * largest, largest)
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
-    return figure
-
-
-def error_matrix_figure(matrix: pd.DataFrame, *, title: str | None = None, width_in: float = 5.5) -> Figure:
-    """Error matrix: counts in the cells, colour by the share of the row, user's and producer's accuracy at the margins.
-
-    Parameters
-    ----------
-    matrix : pandas.DataFrame
-        Counts or proportions; rows are the map, columns the reference, same classes in the same order. The margins are
-        those of the table as given: estimates only where it holds proportions of area.
-    title : str, optional
-        Title.
-    width_in : float
-        Width in inches.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-
-    Raises
-    ------
-    InputRefused
-        Rows and columns name different classes.
-    """
-    names = [str(name) for name in matrix.columns]
-    if [str(name) for name in matrix.index] != names:
-        raise InputRefused(
-            f"rows {list(map(str, matrix.index))} and columns {names} must be the same classes in the same order"
-        )
-    values = matrix.to_numpy(dtype=np.float64)
-    size = len(names)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        share = values / values.sum(axis=1, keepdims=True)
-        users = np.diag(values) / values.sum(axis=1)
-        producers = np.diag(values) / values.sum(axis=0)
-    figure = _figure(width_in, width_in * (size + 1.6) / (size + 2.6))
-    axes = figure.add_subplot()
-    axes.imshow(
-        np.nan_to_num(share), cmap="Blues", vmin=0, vmax=1, aspect="auto", extent=(-0.5, size - 0.5, size - 0.5, -0.5)
-    )
-    whole = bool(np.all(values == np.round(values)))
-    for i in range(size):
-        for j in range(size):
-            axes.text(
-                j,
-                i,
-                f"{values[i, j]:.0f}" if whole else f"{values[i, j]:.3f}",
-                ha="center",
-                va="center",
-                color="white" if share[i, j] > 0.55 else _INK,
-                fontweight="bold" if i == j else "normal",
-            )
-        axes.text(size, i, _share(users[i]), ha="center", va="center")
-        axes.text(i, size, _share(producers[i]), ha="center", va="center")
-    axes.set_xlim(-0.5, size + 0.5)
-    axes.set_ylim(size + 0.5, -0.5)
-    readable = [name.replace("_", " ") for name in names]
-    axes.set_xticks(range(size + 1), [*readable, "user's\naccuracy"], rotation=0 if size < 5 else 40)
-    axes.set_yticks(range(size + 1), [*readable, "producer's\naccuracy"])
-    axes.xaxis.set_ticks_position("top")
-    axes.xaxis.set_label_position("top")
-    axes.set_xlabel("reference")
-    axes.set_ylabel("map")
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-    if title:
-        axes.set_title(title, loc="left", fontweight="bold")
-    return figure
-
-
-def transitions_figure(
-    transitions: pd.DataFrame, *, title: str | None = None, min_share: float = 0.0, width_in: float = 6.5
-) -> Figure:
-    """Alluvial figure of hectares from class to class.
-
-    Parameters
-    ----------
-    transitions : pandas.DataFrame
-        ``from``, ``to``, ``area_ha``; rows of the same pair are added up.
-    title : str, optional
-        Title.
-    min_share : float
-        Flows below this share of all hectares are left out (and said so), 0..1.
-    width_in : float
-        Width in inches.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-
-    Raises
-    ------
-    InputRefused
-        Columns are missing, or no hectares change hands.
-    """
-    missing = [name for name in ("from", "to", "area_ha") if name not in transitions.columns]
-    if missing:
-        raise InputRefused(f"transitions lack {missing}, have {list(transitions.columns)}; expected from, to, area_ha")
-    flows = transitions.groupby(["from", "to"])[["area_ha"]].sum().reset_index()
-    total = float(flows["area_ha"].sum())
-    kept = flows[flows["area_ha"] > max(min_share * total, 0.0)]
-    if not len(kept):
-        raise InputRefused("no hectares change class in the transitions given")
-    figure = _figure(width_in, 4.2)
-    axes = figure.add_subplot()
-    gap = 0.03 * float(kept["area_ha"].sum())
-    both = kept.groupby("from")["area_ha"].sum().add(kept.groupby("to")["area_ha"].sum(), fill_value=0)
-    # the same order of classes on both sides, and of flows inside a class, keeps crossings few
-    order = {str(name): i for i, name in enumerate(sorted(both.index, key=lambda n: (-both[n], n)))}
-    left = _stack(axes, kept, "from", 0.0, gap, order)
-    right = _stack(axes, kept, "to", 1.0, gap, order)
-    for row in sorted(kept.to_dict("records"), key=lambda r: (order[str(r["from"])], order[str(r["to"])])):
-        _flow(axes, left, right, str(row["from"]), str(row["to"]), float(row["area_ha"]))
-    axes.set_xlim(-0.45, 1.45)
-    axes.invert_yaxis()
-    axes.axis("off")
-    left_out = total - float(kept["area_ha"].sum())
-    note = f"; {left_out:,.1f} ha in smaller flows left out" if left_out > 0 else ""
-    axes.set_title((title or "From class to class") + f" (ha{note})", loc="left", fontweight="bold", fontsize=10)
-    return figure
-
-
-def edge_profile_figure(profile: pd.DataFrame, *, title: str | None = None, width_in: float = 5.5) -> Figure:
-    """Hectares by distance from a zone's edge.
-
-    Parameters
-    ----------
-    profile : pandas.DataFrame
-        ``from_m``, ``to_m`` (negative inside the zone), ``area_ha``; optionally ``ring_ha``, then shares are drawn.
-    title : str, optional
-        Title.
-    width_in : float
-        Width in inches.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-
-    Raises
-    ------
-    InputRefused
-        Columns are missing.
-    """
-    missing = [name for name in ("from_m", "to_m", "area_ha") if name not in profile.columns]
-    if missing:
-        raise InputRefused(f"the profile lacks {missing}, has {list(profile.columns)}; expected from_m, to_m, area_ha")
-    data = profile.sort_values("from_m")
-    start, stop = (data[name].to_numpy(np.float64) / 1000 for name in ("from_m", "to_m"))
-    height = data["area_ha"].to_numpy(np.float64)
-    if "ring_ha" in data.columns:
-        height = 100 * height / data["ring_ha"].to_numpy(np.float64)
-    figure = _figure(width_in, 3.0)
-    axes = figure.add_subplot()
-    axes.bar(start, height, width=stop - start, align="edge", color=_COCA, edgecolor="white", linewidth=0.8)
-    axes.axvline(0, color=_INK, linewidth=1)
-    axes.set_xlabel("distance from the edge of the zone (km); inside is negative")
-    axes.set_ylabel("share of the ring (%)" if "ring_ha" in data.columns else "area (ha)")
-    axes.set_title(title or "Distance to the edge", loc="left", fontweight="bold")
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure
-
-
 def save_figure(fig: Figure, path: str | os.PathLike[str], *, dpi: int = 200) -> Path:
     """Write a figure as SVG, PDF or PNG by the name's ending; the same figure gives the same bytes.
 
@@ -446,13 +206,6 @@ def save_figure(fig: Figure, path: str | os.PathLike[str], *, dpi: int = 200) ->
     return target
 
 
-def _figure(width: float, height: float) -> Figure:
-    module = optional_import("matplotlib.figure", "report")
-    figure: Figure = module.Figure(figsize=(width, height))
-    figure.set_layout_engine("constrained", w_pad=0.09, h_pad=0.07)
-    return figure
-
-
 def _one_year(land_cover: xr.DataArray, year: int | None) -> tuple[np.ndarray, int | None]:
     if "time" not in land_cover.dims:
         own = land_cover.coords.get("time")
@@ -475,7 +228,7 @@ def _rgb_table(colors: dict[int, str]) -> np.ndarray:
 def _finish_map(axes: Any, grid: Any, zones: GeoDataFrame | None, names: list[tuple[str, str]], heading: str) -> None:
     patches = optional_import("matplotlib.patches", "report")
     if zones is not None:
-        add_zones(axes, grid, zones, _safe)
+        add_zones(axes, grid, zones, plain_text)
     add_scale_bar(axes, grid)
     add_north_arrow(axes, grid)
     handles = [patches.Patch(facecolor=color, edgecolor="#9aa09c", linewidth=0.4, label=name) for name, color in names]
@@ -489,88 +242,3 @@ def _finish_map(axes: Any, grid: Any, zones: GeoDataFrame | None, names: list[tu
         title_fontsize=9,
         alignment="left",
     )
-
-
-def _interval(axes: Any, intervals: pd.DataFrame | None, zone: str) -> None:
-    if intervals is None:
-        return
-    part = intervals[intervals["zone"].astype(str) == zone].sort_values("year")
-    axes.fill_between(
-        part["year"],
-        part["ci_low_ha"].clip(lower=0),
-        part["ci_high_ha"],
-        color=_COCA,
-        alpha=0.18,
-        linewidth=0,
-        label="95 % interval",
-    )
-
-
-def _truth(axes: Any, truth: pd.DataFrame | None, zone: str) -> None:
-    if truth is None:
-        return
-    part = truth[truth["zone"].astype(str) == zone].sort_values("year")
-    values = part["true_ha"] if "true_ha" in part.columns else part["area_ha"]
-    axes.plot(
-        part["year"],
-        values,
-        linestyle="none",
-        marker="D",
-        markersize=4.5,
-        markerfacecolor="none",
-        markeredgecolor=_TRUTH,
-        label="simulated truth",
-    )
-
-
-def _year_axis(axes: Any, years: np.ndarray) -> None:
-    every = max(1, math.ceil(len(years) / 5))
-    axes.set_xticks(years[::-1][::every][::-1])
-    axes.tick_params(labelsize=7.5, color=_SOFT)
-    axes.spines[["top", "right", "bottom"]].set_visible(False)
-    axes.grid(axis="y", color="#e9ebe6", linewidth=0.7)
-    axes.set_axisbelow(True)
-
-
-def _stack(axes: Any, flows: pd.DataFrame, side: str, x: float, gap: float, order: dict[str, int]) -> dict[str, float]:
-    """Draw one side's bars in the order given; returns where each class starts."""
-    totals = flows.groupby(side)["area_ha"].sum()
-    start, at = {}, 0.0
-    for name in sorted(totals.index, key=lambda n: order[str(n)]):
-        start[str(name)] = at
-        axes.barh(at + totals[name] / 2, 0.04, height=totals[name], left=x - 0.02, color=_class_color(str(name)))
-        axes.text(
-            x - 0.04 if x == 0 else x + 0.04,
-            at + totals[name] / 2,
-            f"{str(name).replace('_', ' ')}\n{totals[name]:,.1f}",
-            ha="right" if x == 0 else "left",
-            va="center",
-            fontsize=8,
-            linespacing=1.1,
-        )
-        at += float(totals[name]) + gap
-    return start
-
-
-def _flow(axes: Any, left: dict[str, float], right: dict[str, float], before: str, after: str, area: float) -> None:
-    a, b = left[before], right[after]
-    left[before] += area
-    right[after] += area
-    x = np.linspace(0.02, 0.98, 60)
-    bend = (1 - np.cos(np.pi * (x - 0.02) / 0.96)) / 2
-    axes.fill_between(
-        x, a + (b - a) * bend, a + area + (b - a) * bend, color=_class_color(before), alpha=0.45, linewidth=0
-    )
-
-
-def _class_color(name: str) -> str:
-    return PALETTE.get(name, _GREY)
-
-
-def _share(value: float) -> str:
-    return f"{value:.2f}" if math.isfinite(value) else "–"
-
-
-def _safe(text: str) -> str:
-    """Names are text: a dollar sign must not start matplotlib's mathematics."""
-    return text.replace("$", r"\$")

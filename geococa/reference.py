@@ -170,7 +170,8 @@ def reconcile(municipal: pd.DataFrame, national: pd.DataFrame, *, tolerance_perc
     table["missing"] = table["missing"].astype("int64")
     table["status"] = np.select([gaps | partial, off], ["incomplete", "does not sum"], "agrees")
     table["note"] = [
-        _reconcile_note(row.status, row.missing, row.difference_ha) for row in table.itertuples(index=False)
+        _reconcile_note(str(status), int(empty), float(difference))
+        for status, empty, difference in zip(table["status"], table["missing"], table["difference_ha"], strict=True)
     ]
     departments = municipal["department"].nunique() if "department" in municipal else None
     of = f" ({departments} departments)" if departments else ""

@@ -108,14 +108,28 @@ def pool_codes(frame: MercatorFrame, grid: Grid, codes: np.ndarray, order: Seque
 
     Every pixel takes its nearest cell, then every cell with such a code marks the pixel its centre falls in.
     """
-    out = nearest_codes(frame, codes, 0)
+    row, column = np.nonzero(np.isin(codes, order))
+    x, y = _mercator(grid, row, column)
+    return _marked(frame, codes, x, y, codes[row, column], order)
+
+
+def _mercator(grid: Grid, row: np.ndarray, column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Centres of cells in Web Mercator."""
     to_mercator = pyproj.Transformer.from_crs(grid.crs, "EPSG:3857", always_xy=True)
+    x, y = to_mercator.transform(*_to_xy(grid, column + 0.5, row + 0.5))
+    return np.asarray(x), np.asarray(y)
+
+
+def _marked(
+    frame: MercatorFrame, codes: np.ndarray, x: np.ndarray, y: np.ndarray, values: np.ndarray, order: Sequence[int]
+) -> np.ndarray:
+    """Nearest codes, then the pixels under the cell centres (x, y) take the cells' values."""
+    out = nearest_codes(frame, codes, 0)
+    px = np.clip(((x - frame.left) / frame.pixel).astype(np.int64), 0, frame.shape[1] - 1)
+    py = np.clip(((frame.top - y) / frame.pixel).astype(np.int64), 0, frame.shape[0] - 1)
     for code in order:
-        row, column = np.nonzero(codes == code)
-        x, y = to_mercator.transform(*_to_xy(grid, column + 0.5, row + 0.5))
-        px = np.clip(((x - frame.left) / frame.pixel).astype(np.int64), 0, frame.shape[1] - 1)
-        py = np.clip(((frame.top - y) / frame.pixel).astype(np.int64), 0, frame.shape[0] - 1)
-        out[py, px] = code
+        chosen = values == code
+        out[py[chosen], px[chosen]] = code
     return out
 
 
@@ -298,15 +312,20 @@ def _draw_tile(array: xr.DataArray, grid: Grid, years: list[int | None], class_n
     pictures, before = {}, None
     for position, year in enumerate(years):
         now = np.asarray(array.isel(time=position).values)
-        cover = nearest_codes(frames[0], np.where(now == NO_DATA, NO_DATA, now), NO_DATA)
+        cover = nearest_codes(frames[0], now, NO_DATA)
         unseen = nearest_codes(frames[0], (now == NO_DATA).astype(np.uint8), 0)
         changed = change_codes(before, now, code)
         is_coca = (now == code).astype(np.uint8)
+        # a full tile has a million such cells: their places are worked out once for all levels
+        row, column = np.nonzero(is_coca | changed)
+        x, y = _mercator(grid, row, column)
+        coca_here, change_here = is_coca[row, column], changed[row, column]
+        order = (_STABLE, _GONE, _NEW)
         pictures[str(year)] = {
             "cover": _encode(cover, colors),
             "unobserved": _encode(_hatched(unseen), _HATCH),
-            "coca": [_encode(pool_codes(f, grid, is_coca, (1,)), coca) for f in frames],
-            "change": [_encode(pool_codes(f, grid, changed, (_STABLE, _GONE, _NEW)), change) for f in frames]
+            "coca": [_encode(_marked(f, is_coca, x, y, coca_here, (1,)), coca) for f in frames],
+            "change": [_encode(_marked(f, changed, x, y, change_here, order), change) for f in frames]
             if before is not None
             else [],
         }

@@ -24,6 +24,7 @@ __all__ = [
     "transition_section",
 ]
 
+_RISING, _FALLING = ("growing", "increasing"), ("shrinking", "decreasing")
 _INTERVAL = ("area_ha", "ci_low_ha", "ci_high_ha")
 
 
@@ -264,8 +265,8 @@ def _zones_tile(series: Sequence[ZoneSeries], phrases: Phrases, shown: dict[str,
         note = phrases.markup(
             "tile.zones.note",
             zones=str(len(series)),
-            rising=str(verdicts.count("increasing")),
-            falling=str(verdicts.count("decreasing")),
+            rising=str(sum(v in _RISING for v in verdicts)),
+            falling=str(sum(v in _FALLING for v in verdicts)),
         )
     return {
         "label": phrases.markup("tile.zones", css="cap", **shown),

@@ -28,6 +28,7 @@ __all__ = [
 _NARROW_SPACE = "\u202f"
 _NO_TREND: dict[str, Any] = {
     "verdict": None,
+    "notice": "",
     "p_value": math.nan,
     "slope_ha_per_year": math.nan,
     "slope_low": math.nan,

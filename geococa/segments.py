@@ -49,8 +49,10 @@ class CellWeights:
         object.__setattr__(self, "per_ha", float(2.0**exponent))
 
     def _areas(self, start: int, stop: int) -> CellAreas:
-        assert self.grid is not None
-        return cell_areas(self.grid.crs, self.grid.transform, self.grid.shape, (start, stop))
+        grid = self.grid
+        if grid is None:
+            raise InputRefused("cells without a grid have no area")
+        return cell_areas(grid.crs, grid.transform, grid.shape, (start, stop))
 
     def rows(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, int]:
         """Weights of some rows at every ``step``-th column, their sums before each of these, and ``step``.
@@ -167,6 +169,16 @@ class Segments:
         for offset, (strip, _) in zip(self._offsets, self._cut_all(sizes=False), strict=True):
             strip.component = self._number[strip.component + np.int32(offset)]
             yield strip
+
+    def paint(self, component_values: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+        """First row and rows of every strip, with the value of each component, from the top down."""
+        if self._kept is None or self._threads <= 1:
+            for strip in self.strips():
+                yield strip.start, strip.paint(component_values)
+            return
+        with ThreadPoolExecutor(max_workers=self._threads) as pool:
+            rows = pool.map(lambda strip: strip.paint(component_values), self._kept)
+            yield from zip([strip.start for strip in self._kept], rows, strict=True)
 
     def passes(self) -> Iterator[tuple[Strip, int, int]]:
         """Strips and the rows ``first .. last - 1`` of each to compare with the row above, seams included."""

@@ -208,8 +208,8 @@ def _run(
         threads=threads,
     )
     codes = _codes_by_gdal(segments, least) if rule == "gdal" else _codes_by_rounds(segments, least)
-    for strip in segments.strips():
-        write(strip.start, strip.paint(codes))
+    for start, rows in segments.paint(codes):
+        write(start, rows)
 
 
 def _codes_by_gdal(segments: Segments, least: int) -> np.ndarray:

@@ -146,7 +146,7 @@ def _distribution(x: float, slopes: F64, errors: F64, weights: F64, df: int) -> 
 def _quantile(slopes: F64, errors: F64, weights: F64, df: int, q: float) -> float:
     reach = 1e6 * float(errors.max())
     low, high = float(slopes.min()) - reach, float(slopes.max()) + reach
-    for _ in range(200):
+    for _ in range(80):
         middle = (low + high) / 2
         if not low < middle < high:
             break

@@ -18,7 +18,8 @@ __all__ = ["read_table", "write_table"]
 
 _TRIGGERS = ("=", "+", "-", "@", "\t", "\r", "\n", "\0", "＝", "＋", "－", "＠")
 _CELL = re.compile(r'"((?:[^"]|"")*)"|([^",\r\n]*)')
-_WHOLE = re.compile(r"[+-]?\d+")
+_WHOLE = re.compile(r"[+-]?(0|[1-9]\d*)")
+_NUMBER = re.compile(r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d+)?|-?inf|nan")  # 05031 is a code, not a number
 _DATE = re.compile(r"\d{4}-\d\d-\d\d(T\d\d:\d\d:\d\d(\.\d+)?)?")
 
 
@@ -173,10 +174,9 @@ def _column(cells: list[tuple[str, bool]]) -> pd.Series:
             return pd.Series(whole, dtype="int64")
     if given and all(_DATE.fullmatch(text) for text in given):
         return pd.to_datetime(pd.Series([text or None for text in texts]), format="ISO8601").astype("datetime64[ns]")
-    try:
+    if all(_NUMBER.fullmatch(text) for text in given):
         return pd.Series([float(text) if text else math.nan for text in texts], dtype="float64")
-    except ValueError:
-        return pd.Series([_unescaped(text) if text else None for text in texts], dtype="str")
+    return pd.Series([_unescaped(text) if text else None for text in texts], dtype="str")
 
 
 def _replace(path: Path, data: bytes) -> Path:

@@ -14,7 +14,7 @@ from geococa import autocorrelation, mann_kendall, slopes
 from geococa.errors import InputRefused
 from geococa.trend_series import ZoneSeries
 
-__all__ = ["MIN_TESTED", "TESTS", "run_test", "resolve_test"]
+__all__ = ["MIN_TESTED", "TESTS", "resolve_test", "run_test"]
 
 TESTS = ("auto", "mann_kendall", "mann_kendall_normal", "mann_kendall_ar1", "ols", "wls", "gls")
 """Tests that `geococa.area_trend` knows."""

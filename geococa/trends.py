@@ -13,7 +13,7 @@ import pandas as pd
 from geococa import breaks, mann_kendall, slopes
 from geococa.errors import InputRefused
 from geococa.trend_series import Trendable, ZoneSeries, read_zone_series
-from geococa.trend_tests import TESTS, run_test, resolve_test
+from geococa.trend_tests import TESTS, resolve_test, run_test
 
 __all__ = ["TESTS", "area_trend", "break_points"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +14,9 @@ from geococa._checks import check_dims, check_kind, is_lazy
 from geococa.errors import InputRefused
 
 __all__ = ["estimate_transitions", "persistence_matrix", "stabilise"]
+
+_PIECE = 1 << 16
+"""Pixels worked on at a time."""
 
 
 def persistence_matrix(classes: Sequence[str], persistence: float | Mapping[str, float] = 0.9) -> pd.DataFrame:
@@ -65,6 +69,7 @@ def stabilise(
     prior: Sequence[float] | None = None,
     fill: bool = False,
     floor: float = 1e-6,
+    threads: int = 1,
 ) -> xr.DataArray:
     """Let the years of each pixel inform each other with a hidden Markov model.
 
@@ -92,11 +97,13 @@ def stabilise(
         that unobserved hectares stay apart.
     floor : float
         Probabilities below this count as this, so that no single year can rule a class out.
+    threads : int
+        Threads over pieces of the array. Results do not depend on it.
 
     Returns
     -------
     xarray.DataArray
-        float32 probabilities with the dims of the input. A year of one time only passes through unchanged. Gaps between the
+        float32 probabilities with the dims of the input. A single year passes through unchanged. Gaps between the
         times are honoured: two years apart means two steps of the chain. Dask in gives Dask out (except for ``"estimate"``).
 
     Raises
@@ -147,7 +154,7 @@ def stabilise(
 
     def chain(block: np.ndarray) -> np.ndarray:
         values = np.ascontiguousarray(block, dtype=np.float32).reshape(block.shape[0], block.shape[1], -1)
-        return _chain(values, inverse_prior, start, steps, floor, method, fill).reshape(block.shape)
+        return _chain(values, inverse_prior, start, steps, floor, method, fill, threads).reshape(block.shape)
 
     if is_lazy(ordered):
         data = ordered.data.rechunk({0: -1, 1: -1})
@@ -289,20 +296,34 @@ def _chain(
     floor: float,
     method: str,
     fill: bool,
+    threads: int,
 ) -> np.ndarray:
-    """Run the kernel of a method on probabilities (years, classes, pixels)."""
+    """Run the kernel of a method on probabilities (years, classes, pixels), a piece of pixels at a time."""
     from geococa._kernels import markov
 
     out = np.empty_like(values)
-    if method == "posterior":
-        markov.smooth_years(values, inverse_prior, initial, steps, floor, fill, out)
-        return out
-    path = np.empty((values.shape[0], values.shape[2]), dtype=np.int16)
-    markov.most_likely_path(values, inverse_prior, initial, steps, floor, path)
-    for k in range(values.shape[1]):
-        out[:, k] = path == k
-    hidden = (path < 0) if fill else np.isnan(values).any(axis=1)
-    out[np.broadcast_to(hidden[:, None, :], out.shape)] = np.nan
+
+    def piece(start: int) -> None:
+        part = np.ascontiguousarray(values[:, :, start : start + _PIECE])
+        result = np.empty_like(part)
+        if method == "posterior":
+            markov.smooth_years(part, inverse_prior, initial, steps, floor, fill, result)
+        else:
+            path = np.empty((part.shape[0], part.shape[2]), dtype=np.int16)
+            markov.most_likely_path(part, inverse_prior, initial, steps, floor, path)
+            for k in range(part.shape[1]):
+                result[:, k] = path == k
+            hidden = (path < 0) if fill else np.isnan(part).any(axis=1)
+            result[np.broadcast_to(hidden[:, None, :], result.shape)] = np.nan
+        out[:, :, start : start + _PIECE] = result
+
+    starts = range(0, values.shape[2], _PIECE)
+    if threads > 1 and len(starts) > 1:
+        with ThreadPoolExecutor(max_workers=threads) as pool:
+            list(pool.map(piece, starts))
+    else:
+        for start in starts:
+            piece(start)
     return out
 
 

@@ -82,7 +82,7 @@ def trend_table(areas: xr.Dataset, class_name: str = "coca") -> pd.DataFrame:
         values = areas["area_ha"].sel(zone=zone, land_cover=class_name).values
         slope = float(np.polyfit(years, values, 1)[0]) if len(years) > 1 else np.nan
         wide = 0.6 * abs(slope) + 0.02
-        verdict = "increasing" if slope > 0.3 else "decreasing" if slope < -0.3 else "no trend"
+        verdict = "growing" if slope > 0.3 else "shrinking" if slope < -0.3 else "cannot tell"
         rows.append(
             {
                 "zone": str(zone),
@@ -91,10 +91,11 @@ def trend_table(areas: xr.Dataset, class_name: str = "coca") -> pd.DataFrame:
                 "slope_high": slope + wide,
                 "s": 5.0,
                 "tau": 0.4,
-                "p_value": 0.03 if verdict != "no trend" else 0.4,
+                "p_value": 0.03 if verdict != "cannot tell" else 0.4,
                 "n_years": len(years),
                 "test": "mann-kendall",
                 "verdict": verdict,
+                "notice": "",
             }
         )
     return pd.DataFrame(rows)

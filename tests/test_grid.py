@@ -163,7 +163,7 @@ def test_the_order_of_rows_and_columns_does_not_matter(turn):
         other = Grid("EPSG:32618", (10, 0, 600000, 0, 10, 299700), (30, 40)).cell_area_ha()[::-1]
     else:
         other = Grid("EPSG:32618", (0, 10, 600000, -10, 0, 300000), (40, 30)).cell_area_ha().T
-    np.testing.assert_allclose(other, area, rtol=1e-12)
+    np.testing.assert_allclose(other, area, rtol=5e-10)
 
 
 def test_planar_area_in_the_grids_own_projection_is_nominal():
@@ -185,7 +185,7 @@ def test_another_measure_is_refused(area):
 
 def test_a_grid_beyond_the_projection_is_refused():
     with pytest.raises(InputRefused, match="projection"):
-        Grid(SINUSOIDAL, (100000, 0, 17e6, 0, -100000, 9e6), (20, 50)).cell_area_ha()
+        Grid("+proj=ortho +lat_0=4 +lon_0=-73", (1e5, 0, 5e6, 0, -1e5, 1e6), (20, 50)).cell_area_ha()
 
 
 def test_rows_beyond_the_pole_are_refused():

@@ -226,6 +226,14 @@ def test_stabilise_equals_forward_backward_in_log_space():
             np.testing.assert_allclose(out.values[:, :, y, x], expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("method", ["posterior", "viterbi"])
+def test_threads_change_no_byte(method, monkeypatch):
+    monkeypatch.setattr("geococa.years._PIECE", 100)
+    probability = probabilities(3, shape=(4, 23, 24))
+    one = stabilise(probability, method=method).values
+    assert stabilise(probability, method=method, threads=3).values.tobytes() == one.tobytes()
+
+
 def test_stabilise_passes_a_single_year_through_unchanged():
     probability = probabilities(shape=(1, 6, 7))
     xr.testing.assert_identical(stabilise(probability), probability)
@@ -537,3 +545,37 @@ def test_dask_gives_dask_and_the_same_bytes():
     assert out.chunks is not None
     with dask.config.set(scheduler="synchronous"):
         xr.testing.assert_identical(out.compute(), stages(probability))
+
+
+_STREAM = """
+import resource, sys
+import numpy as np
+from geococa.grid import Grid
+from geococa.labels import sieve_strips
+side = 20_000
+grid = Grid("EPSG:32618", (10, 0, 500_000, 0, -10, 300_000), (side, side))
+def read(start, stop):
+    # lines and blobs that cross every strip, with speckle that depends on the place only
+    y, x = np.ogrid[start:stop, :side]
+    mix = ((y * 73_856_093) ^ (x * 19_349_663)) % 1009
+    return np.where(((y // 37 + x // 53) % 7 == 0) ^ (mix < 12), np.uint8(1), np.uint8(2))
+check = [0]
+def write(start, rows):
+    import zlib
+    check[0] = zlib.crc32(rows.tobytes(), check[0])
+sieve_strips(read, write, grid, min_area_ha=0.25, strip_rows=int(sys.argv[1]))
+print(check[0], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+@pytest.mark.slow
+def test_streaming_sieve_of_20000_by_20000_cells_stays_below_a_gigabyte():
+    import subprocess
+    import sys
+
+    results = [
+        subprocess.run([sys.executable, "-c", _STREAM, rows], capture_output=True, text=True, check=True).stdout.split()
+        for rows in ("512", "777")
+    ]
+    assert results[0][0] == results[1][0]
+    assert max(int(peak) for _, peak in results) < 1000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import shutil
 
 import numpy as np
@@ -30,10 +31,15 @@ pytestmark = pytest.mark.browser
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
 )
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update "
-    "--disable-sync"
-).split()
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +140,7 @@ def test_play_runs_to_the_last_year_and_stops(opened):
     page.eval_on_selector("#year", "e => { e.value = 4; e.dispatchEvent(new Event('input')); }")
     page.click("#play")
     assert page.inner_text("#play") == "Pause"
-    page.wait_for_function("document.getElementById('play').getAttribute('aria-pressed') === 'false'", timeout=6000)
+    page.wait_for_selector("#play[aria-pressed=false]", timeout=6000)
     assert page.inner_text("#year-shown") == "2024"
 
 
@@ -409,7 +415,7 @@ def test_text_has_enough_contrast(opened, scheme):
 
 def test_every_control_has_a_name_and_every_picture_a_label(opened):
     nameless = opened.page.evaluate(
-        "() => [...document.querySelectorAll('button, input, a[href], [role=img], [role=region], nav, [role=application]')].filter(e => {"
+        "() => [...document.querySelectorAll('button, input, a[href], [role=img], [role=group], nav, [role=application]')].filter(e => {"
         " const labelled = e.getAttribute('aria-label') || (e.getAttribute('aria-labelledby') || '').split(' ')"
         ".map(i => i && document.getElementById(i)?.textContent).join('') || e.textContent.trim() || e.closest('label')?.textContent.trim()"
         " || (e.id && document.querySelector(`label[for=${e.id}]`)?.textContent); return !labelled; }).map(e => e.outerHTML.slice(0, 90))"
@@ -421,7 +427,7 @@ def test_headings_descend_one_level_at_a_time(opened):
     levels = opened.page.eval_on_selector_all("h1, h2, h3, h4", "all => all.map(h => Number(h.tagName[1]))")
     assert levels[0] == 1
     assert levels.count(1) == 1
-    assert all(b - a <= 1 for a, b in zip(levels, levels[1:], strict=False))
+    assert all(b - a <= 1 for a, b in itertools.pairwise(levels))
 
 
 def test_ids_are_unique(opened):

@@ -219,7 +219,7 @@ def add_run_sizes(
     """
     for y in range(row_runs.shape[0] - 1):
         row_end = row_runs[y + 1]
-        before = np.int64(0)
+        before = 0
         for run in range(row_runs[y], row_end):
             after = _size_before(nodes, sums, step, y, _end(starts, run, row_end, columns))
             sizes[component[run]] += after - before

@@ -22,6 +22,7 @@ from geococa._kernels._jit import inline, kernel
 __all__ = [
     "FLATTENING",
     "SEMI_MAJOR_M",
+    "chebyshev_table",
     "lonlat_ring_areas",
     "parallel_band_areas",
     "surface_ring_areas",
@@ -141,6 +142,36 @@ def _chebyshev(coefficients: Any, u: Any, v: Any) -> Any:
         else:
             outer1 = value + v * outer1 - outer2
     return outer1
+
+
+@kernel
+def chebyshev_table(coefficients: Any, u: Any, v: Any, out: Any) -> None:
+    """Values of a two-dimensional Chebyshev series at all pairs of ``u`` and ``v``.
+
+    A matrix product would do, but its rounding depends on how many rows are asked for at once.
+
+    Parameters
+    ----------
+    coefficients : float64[rows, columns]
+        Coefficients, rows in v, columns in u.
+    u, v : float64[m], float64[n]
+        Places, in -1..1.
+    out : float64[n, m]
+        Values.
+    """
+    rows, columns = coefficients.shape
+    series = np.empty(columns)
+    for i in range(v.size):
+        for j in range(columns):
+            one, two = 0.0, 0.0
+            for k in range(rows - 1, 0, -1):
+                one, two = coefficients[k, j] + 2.0 * v[i] * one - two, one
+            series[j] = coefficients[0, j] + v[i] * one - two
+        for j in range(u.size):
+            one, two = 0.0, 0.0
+            for k in range(columns - 1, 0, -1):
+                one, two = series[k] + 2.0 * u[j] * one - two, one
+            out[i, j] = series[0] + u[j] * one - two
 
 
 @kernel

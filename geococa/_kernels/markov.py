@@ -12,7 +12,7 @@ from geococa._kernels._jit import inline, kernel
 
 __all__ = ["BUNDLE", "count_transitions", "most_likely_path", "smooth_years"]
 
-BUNDLE = 64
+BUNDLE = 128
 """Pixels in a bundle."""
 
 
@@ -24,28 +24,58 @@ def _load(
     first: int,
     count: int,
     likelihood: np.ndarray,
-    seen: np.ndarray,
+    gap: np.ndarray,
 ) -> None:
-    """Likelihoods of a bundle; 1 for all classes where a year was not observed."""
+    """Likelihoods of a bundle; 1 for all classes where a year was not observed, which ``gap`` marks with 1."""
     years, classes, _ = probability.shape
     for t in range(years):
+        missing = gap[t]
         for b in range(count):
-            seen[t, b] = True
+            missing[b] = 0
         for k in range(classes):
+            source, target, factor = probability[t, k, first : first + count], likelihood[t, k], inverse_prior[k]
             for b in range(count):
-                value = np.float64(probability[t, k, first + b])
-                if np.isnan(value):
-                    seen[t, b] = False
-                likelihood[t, k, b] = max(value, least) * inverse_prior[k]
+                value = np.float64(source[b])
+                target[b] = (value if value > least else least) * factor
+                missing[b] |= np.isnan(value)
+        for k in range(classes):
+            target = likelihood[t, k]
+            for b in range(count):
+                target[b] = 1.0 if missing[b] else target[b]
+
+
+@inline
+def _mix(rows: np.ndarray, weights: np.ndarray, count: int, total: np.ndarray) -> None:
+    """Weighted sum of the rows of a bundle, (classes, BUNDLE) to (BUNDLE,)."""
+    row, weight = rows[0], weights[0]
+    for b in range(count):
+        total[b] = row[b] * weight
+    for k in range(1, rows.shape[0]):
+        row, weight = rows[k], weights[k]
         for b in range(count):
-            if not seen[t, b]:
-                for k in range(classes):
-                    likelihood[t, k, b] = 1.0
+            total[b] += row[b] * weight
+
+
+@inline
+def _rescale(rows: np.ndarray, count: int, scale: np.ndarray) -> None:
+    """Divide a bundle by ``scale``, which turns into its reciprocal."""
+    for b in range(count):
+        scale[b] = 1.0 / scale[b]
+    for k in range(rows.shape[0]):
+        row = rows[k]
+        for b in range(count):
+            row[b] *= scale[b]
 
 
 @inline
 def _forward(
-    likelihood: np.ndarray, initial: np.ndarray, steps: np.ndarray, count: int, alpha: np.ndarray, scale: np.ndarray
+    likelihood: np.ndarray,
+    initial: np.ndarray,
+    steps: np.ndarray,
+    count: int,
+    alpha: np.ndarray,
+    scale: np.ndarray,
+    total: np.ndarray,
 ) -> None:
     """Probability of the class of each year given that year and those before it, scaled to sum 1."""
     years, classes, _ = likelihood.shape
@@ -55,22 +85,15 @@ def _forward(
         for k in range(classes):
             if t == 0:
                 for b in range(count):
-                    alpha[t, k, b] = initial[k]
+                    total[b] = initial[k]
             else:
-                for b in range(count):
-                    alpha[t, k, b] = 0.0
-                for j in range(classes):
-                    weight = steps[t - 1, j, k]
-                    for b in range(count):
-                        alpha[t, k, b] += alpha[t - 1, j, b] * weight
+                _mix(alpha[t - 1], steps[t - 1, :, k], count, total)
+            seen, target = likelihood[t, k], alpha[t, k]
             for b in range(count):
-                alpha[t, k, b] *= likelihood[t, k, b]
-                scale[b] += alpha[t, k, b]
-        for b in range(count):
-            scale[b] = 1.0 / scale[b]
-        for k in range(classes):
-            for b in range(count):
-                alpha[t, k, b] *= scale[b]
+                value = total[b] * seen[b]
+                target[b] = value
+                scale[b] += value
+        _rescale(alpha[t], count, scale)
 
 
 @inline
@@ -82,28 +105,23 @@ def _backward(
     beta: np.ndarray,
     carried: np.ndarray,
     scale: np.ndarray,
+    total: np.ndarray,
 ) -> None:
     """Turn ``beta`` of year ``t + 1`` into that of year ``t``, scaled; ``carried`` gets likelihood times the old beta."""
     classes = step.shape[0]
+    for k in range(classes):
+        seen, old, target = likelihood[t + 1, k], beta[k], carried[k]
+        for b in range(count):
+            target[b] = seen[b] * old[b]
     for b in range(count):
         scale[b] = 0.0
-    for k in range(classes):
-        for b in range(count):
-            carried[k, b] = likelihood[t + 1, k, b] * beta[k, b]
     for j in range(classes):
+        _mix(carried, step[j], count, total)
+        target = beta[j]
         for b in range(count):
-            beta[j, b] = 0.0
-        for k in range(classes):
-            weight = step[j, k]
-            for b in range(count):
-                beta[j, b] += weight * carried[k, b]
-        for b in range(count):
-            scale[b] += beta[j, b]
-    for b in range(count):
-        scale[b] = 1.0 / scale[b]
-    for j in range(classes):
-        for b in range(count):
-            beta[j, b] *= scale[b]
+            target[b] = total[b]
+            scale[b] += total[b]
+    _rescale(beta, count, scale)
 
 
 @kernel
@@ -140,32 +158,36 @@ def smooth_years(
     beta = np.empty((classes, BUNDLE), dtype=np.float64)
     carried = np.empty((classes, BUNDLE), dtype=np.float64)
     scale = np.empty(BUNDLE, dtype=np.float64)
-    seen = np.empty((years, BUNDLE), dtype=np.bool_)
+    gap = np.empty((years, BUNDLE), dtype=np.uint8)
+    total = np.empty(BUNDLE, dtype=np.float64)
     for first in range(0, pixels, BUNDLE):
         count = min(BUNDLE, pixels - first)
-        _load(probability, inverse_prior, least, first, count, likelihood, seen)
-        _forward(likelihood, initial, steps, count, alpha, scale)
+        _load(probability, inverse_prior, least, first, count, likelihood, gap)
+        _forward(likelihood, initial, steps, count, alpha, scale, total)
         beta[:, :] = 1.0
         for t in range(years - 1, -1, -1):
             if t < years - 1:
-                _backward(likelihood, steps[t], t, count, beta, carried, scale)
+                _backward(likelihood, steps[t], t, count, beta, carried, scale, total)
             for b in range(count):
                 scale[b] = 0.0
             for k in range(classes):
+                past, future, both = alpha[t, k], beta[k], carried[k]
                 for b in range(count):
-                    carried[k, b] = alpha[t, k, b] * beta[k, b]
-                    scale[b] += carried[k, b]
+                    value = past[b] * future[b]
+                    both[b] = value
+                    scale[b] += value
             for b in range(count):
                 scale[b] = 1.0 / scale[b]
             for k in range(classes):
+                both, target = carried[k], out[t, k, first : first + count]
                 for b in range(count):
-                    out[t, k, first + b] = carried[k, b] * scale[b]
+                    target[b] = both[b] * scale[b]
         for b in range(count):
             ever = False
             for t in range(years):
-                ever = ever or seen[t, b]
+                ever = ever or gap[t, b] == 0
             for t in range(years):
-                if not seen[t, b] and not (fill and ever):
+                if gap[t, b] and not (fill and ever):
                     for k in range(classes):
                         out[t, k, first + b] = np.nan
 
@@ -193,10 +215,10 @@ def most_likely_path(
     delta = np.empty((classes, BUNDLE), dtype=np.float64)
     ahead = np.empty((classes, BUNDLE), dtype=np.float64)
     came_from = np.empty((years, classes, BUNDLE), dtype=np.int16)
-    seen = np.empty((years, BUNDLE), dtype=np.bool_)
+    gap = np.empty((years, BUNDLE), dtype=np.uint8)
     for first in range(0, pixels, BUNDLE):
         count = min(BUNDLE, pixels - first)
-        _load(probability, inverse_prior, least, first, count, likelihood, seen)
+        _load(probability, inverse_prior, least, first, count, likelihood, gap)
         for k in range(classes):
             for b in range(count):
                 delta[k, b] = initial[k] * likelihood[0, k, b]
@@ -228,7 +250,7 @@ def most_likely_path(
                 if delta[k, b] > delta[best, b]:
                     best = k
             for t in range(years - 1, -1, -1):
-                ever = ever or seen[t, b]
+                ever = ever or gap[t, b] == 0
                 path[t, first + b] = best
                 if t > 0:
                     best = came_from[t, best, b]
@@ -270,21 +292,22 @@ def count_transitions(
     carried = np.empty((classes, BUNDLE), dtype=np.float64)
     scale = np.empty(BUNDLE, dtype=np.float64)
     norm = np.empty(BUNDLE, dtype=np.float64)
-    seen = np.empty((years, BUNDLE), dtype=np.bool_)
+    gap = np.empty((years, BUNDLE), dtype=np.uint8)
+    total = np.empty(BUNDLE, dtype=np.float64)
     used = np.empty(BUNDLE, dtype=np.float64)
     log_likelihood = 0.0
     for first in range(0, pixels, BUNDLE):
         count = min(BUNDLE, pixels - first)
-        _load(probability, inverse_prior, least, first, count, likelihood, seen)
-        _forward(likelihood, initial, steps, count, alpha, scale)
+        _load(probability, inverse_prior, least, first, count, likelihood, gap)
+        _forward(likelihood, initial, steps, count, alpha, scale, total)
         for b in range(count):
             observed = 0
             for t in range(years):
-                observed += seen[t, b]
+                observed += 1 - gap[t, b]
             used[b] = 1.0 if observed >= 2 else 0.0
         beta[:, :] = 1.0
         for t in range(years - 2, -1, -1):
-            _backward(likelihood, steps[t], t, count, beta, carried, scale)
+            _backward(likelihood, steps[t], t, count, beta, carried, scale, total)
             for b in range(count):
                 norm[b] = 0.0
             for j in range(classes):
@@ -295,10 +318,10 @@ def count_transitions(
                 norm[b] = used[b] * scale[b] / norm[b]
             for j in range(classes):
                 for k in range(classes):
-                    total = 0.0
+                    joint = 0.0
                     for b in range(count):
-                        total += alpha[t, j, b] * carried[k, b] * norm[b]
-                    pairs[j, k] += total * steps[t, j, k]
+                        joint += alpha[t, j, b] * carried[k, b] * norm[b]
+                    pairs[j, k] += joint * steps[t, j, k]
         for b in range(count):
             norm[b] = 0.0
         for k in range(classes):

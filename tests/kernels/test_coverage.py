@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numba
 import numpy as np
 import pytest
@@ -121,7 +123,7 @@ def test_row_limits_only_leave_rows_out(cuts):
     whole = np.zeros((3, 20, 20))
     fill_dense(*strips_of(shapes, 20, 20)[:8], 0, whole)
     parts = np.zeros_like(whole)
-    for first, last in zip(cuts[:-1], cuts[1:], strict=True):
+    for first, last in pairwise(cuts):
         fill_dense(*strips_of(shapes, 20, 20, first, last)[:8], 0, parts)
     assert np.array_equal(whole, parts)
 
@@ -173,7 +175,7 @@ few = settings(max_examples=15 if PLAIN else 60, deadline=None, suppress_health_
 def test_a_shift_by_whole_cells_shifts_the_shares(seed, right, down):
     rng = np.random.default_rng(seed)
     shape = star(rng, 12, SIZE / 2, SIZE / 2, 4.0)
-    moved = shapely.transform(shape, lambda points: points + [right + 10, down + 10])
+    moved = shapely.transform(shape, lambda points: points + np.array([right + 10, down + 10]))
     whole = shares_of(moved, SIZE + 20, SIZE + 20)
     here = whole[10 + down : 10 + down + SIZE, 10 + right : 10 + right + SIZE]
     np.testing.assert_allclose(here, shares_of(shape, SIZE, SIZE), rtol=0, atol=1e-13)

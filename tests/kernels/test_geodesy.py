@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pyproj
 import pytest
@@ -71,7 +73,7 @@ def test_ring_equals_geodesics_on_densified_edges(scale):
     points = np.c_[-72 + scale * np.cos(angle), 4 + scale * np.sin(angle)]
     closed = np.r_[points, points[:1]]
     steps = np.arange(2000) / 2000
-    fine = np.concatenate([a + np.outer(steps, b - a) for a, b in zip(closed[:-1], closed[1:], strict=True)])
+    fine = np.concatenate([a + np.outer(steps, b - a) for a, b in pairwise(closed)])
     assert lonlat_area(points) == pytest.approx(ring_area_geod_m2(*fine.T), rel=1e-9, abs=0.05)
 
 
@@ -124,3 +126,11 @@ def test_transverse_mercator_scale_on_the_central_meridian():
     parameters = _tmerc_parameters(pyproj.CRS.from_epsg(32618).to_wkt())
     density = _tmerc_density(np.array([500000.0]), np.array([4e5]), parameters)
     assert density[0] == pytest.approx(1 / 0.9996**2, rel=1e-14)
+
+
+def test_chebyshev_table_equals_numpy():
+    rng = np.random.default_rng(0)
+    series, u, v = rng.normal(size=(5, 7)), rng.uniform(-1, 1, 11), rng.uniform(-1, 1, 4)
+    out = np.empty((4, 11))
+    geodesy.chebyshev_table(series, u, v, out)
+    np.testing.assert_allclose(out, np.polynomial.chebyshev.chebgrid2d(v, u, series), rtol=1e-13, atol=1e-13)

@@ -1,0 +1,226 @@
+"""How often trend tests cry wolf, how often intervals hold the slope, and what a real trend needs to be seen.
+
+Monte Carlo on series without trend (white and AR(1) noise of phi 0.3, 0.5 and 0.7) and with one. The table that it prints is the one in
+docs/trend_levels.md:
+
+    python benchmarks/trend_levels.py --series 20000 --write docs/trend_levels.md
+
+pymannkendall, where it is installed, stands beside. A smaller number of series serves the test suite.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from geococa import autocorrelation, breaks, mann_kendall, slopes
+from geococa.trend_series import ZoneSeries
+from geococa.trend_tests import run_test
+
+LENGTHS = (5, 6, 7, 8, 9, 10, 12, 15, 20, 25, 30)
+PHIS = (0.0, 0.3, 0.5, 0.7)
+LEVEL = 0.05
+
+
+def noise(rng, count, n, phi):
+    """Stationary AR(1) series of unit innovations, shape (count, n)."""
+    e = rng.standard_normal((count, n))
+    e[:, 0] /= np.sqrt(1 - phi**2)
+    for k in range(1, n):
+        e[:, k] += phi * e[:, k - 1]
+    return e
+
+
+def alarms(test, n, phi, count, seed=0, slope=0.0):
+    """Share of series with a p-value at most 5 %, and of intervals that hold the slope."""
+    rng = np.random.default_rng([seed, n, round(100 * phi)])
+    years = np.arange(2001.0, 2001.0 + n)
+    series = noise(rng, count, n, phi) + slope * (years - years[0])
+    rows = [run_test(ZoneSeries("", years, values), test, 1 - LEVEL) for values in series]
+    p = np.array([row["p_value"] for row in rows])
+    low, high = (np.array([row[name] for row in rows]) for name in ("slope_low", "slope_high"))
+    # an interval that isn't bounded holds every slope
+    holds = ~((low > slope) | (high < slope))
+    return float((p <= LEVEL).mean()), float(holds.mean())
+
+
+def peer_alarms(name, n, phi, count, seed=0):
+    """Share of false alarms of a test of pymannkendall; series on which it fails count as no alarm."""
+    import warnings
+
+    import pymannkendall
+
+    test = getattr(pymannkendall, name)
+    rng = np.random.default_rng([seed, n, round(100 * phi)])
+    found = 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for values in noise(rng, count, n, phi):
+            try:
+                found += bool(test(values, alpha=LEVEL).h)
+            except (ZeroDivisionError, ValueError, FloatingPointError):
+                pass
+    return found / count
+
+
+def break_alarms(n, phi, count, seed=0):
+    """Share of series without a bend that get one, and that are said to be misled by one line."""
+    rng = np.random.default_rng([seed, n, round(100 * phi)])
+    years = np.arange(2001.0, 2001.0 + n)
+    found = [breaks.segmented(years, values) for values in noise(rng, count, n, phi)]
+    return float(np.mean([bool(f.breaks) for f in found])), float(np.mean([f.opposed for f in found]))
+
+
+def sampling_coverage(n, count, seed=0):
+    """Share of landscapes whose true slope lies in the interval propagated from the errors of the estimates.
+
+    The truth wanders (random walk about a line); each year is estimated with an error of its own known size. Coverage of
+    the slope of the true hectares of these years by the sampling interval, and of the line behind them by the test's.
+    """
+    rng = np.random.default_rng([seed, n])
+    years = np.arange(2001.0, 2001.0 + n)
+    held = 0
+    for k in range(count):
+        truth = 400 + rng.normal(0, 10) * (years - years[0]) + np.cumsum(rng.normal(0, 15, n))
+        se = rng.uniform(10, 40, n)
+        estimate = truth + rng.normal(0, se)
+        draws = slopes.bootstrap_slopes(years, estimate, se, replicates=1000, seed=k)
+        low, high = slopes.normal_interval(mann_kendall.theil_sen(years, estimate), draws, 0.95)
+        held += low <= mann_kendall.theil_sen(years, truth) <= high
+    return held / count
+
+
+def percent(share):
+    return f"{100 * share:.1f}"
+
+
+def table(header, rows):
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    return "\n".join(lines + ["| " + " | ".join(map(str, row)) + " |" for row in rows])
+
+
+def level_tables(count, tests=("auto", "mann_kendall", "mann_kendall_normal", "ols", "gls")):
+    levels, coverages = [], []
+    for n in LENGTHS:
+        for phi in PHIS:
+            found = [alarms(test, n, phi, count if test in ("auto", "mann_kendall") else count // 4) for test in tests]
+            levels.append([n, phi, *(percent(level) for level, _ in found)])
+            coverages.append([n, phi, *(percent(held) for _, held in found)])
+            print(*levels[-1], "|", *coverages[-1][2:], file=sys.stderr, flush=True)
+    names = ["n", "phi", *(f"`{test}`" for test in tests)]
+    return table(names, levels), table(names, coverages)
+
+
+def peer_table(count):
+    try:
+        import pymannkendall  # noqa: F401
+    except ImportError:
+        return "pymannkendall was not installed."
+    names = (
+        ("original", "original_test"),
+        ("Hamed-Rao", "hamed_rao_modification_test"),
+        ("Yue-Wang", "yue_wang_modification_test"),
+        ("pre-whitening", "pre_whitening_modification_test"),
+        ("trend-free pre-whitening", "trend_free_pre_whitening_modification_test"),
+    )
+    rows = [
+        [
+            n,
+            phi,
+            percent(alarms("auto", n, phi, count)[0]),
+            *(percent(peer_alarms(name, n, phi, count)) for _, name in names),
+        ]
+        for n in (5, 8, 10, 15, 20, 30)
+        for phi in (0.0, 0.3, 0.5)
+    ]
+    return table(["n", "phi", "geococa `auto`", *(title for title, _ in names)], rows)
+
+
+def power_table(count):
+    """Power against a slope that white noise would show the exact test in about 80 % of series."""
+    rows = []
+    for n, slope in ((6, 1.2), (8, 0.62), (10, 0.4), (15, 0.19), (20, 0.12), (30, 0.062)):
+        for phi in (0.0, 0.3):
+            rows.append(
+                [
+                    n,
+                    slope,
+                    phi,
+                    *(percent(alarms(test, n, phi, count, slope=slope)[0]) for test in ("auto", "mann_kendall", "gls")),
+                ]
+            )
+    return table(["n", "slope", "phi", "`auto`", "`mann_kendall`", "`gls`"], rows)
+
+
+def break_table(count):
+    rows = [[n, phi, *map(percent, break_alarms(n, phi, count))] for n in (8, 10, 12, 16, 20, 24) for phi in PHIS]
+    return table(["n", "phi", "a bend found", "one line misleads"], rows)
+
+
+def report(count):
+    started = time.perf_counter()
+    levels, coverages = level_tables(count)
+    small = max(count // 4, 200)
+    parts = [
+        HEAD.format(count=count, small=small, floor=percent(3 * np.sqrt(LEVEL * (1 - LEVEL) / count))),
+        "## False alarms, per cent (nominal 5)\n",
+        levels,
+        "\n## Coverage of the 95 % interval of the slope, per cent\n",
+        coverages,
+        f"\n## Beside pymannkendall, per cent of false alarms ({small:,} series)\n",
+        peer_table(small),
+        f"\n## Power, per cent ({small:,} series; slope per year in units of the innovations)\n",
+        power_table(small),
+        f"\n## Bends found where there are none, per cent ({count // 10:,} series)\n",
+        break_table(count // 10),
+        "\n## Errors of the estimates carried into the slope (2,000 landscapes each)\n",
+        table(
+            ["n", "true slope inside the sampling interval, per cent"],
+            [[n, percent(sampling_coverage(n, 2000))] for n in (3, 5, 8, 12, 20)],
+        ),
+        TAIL,
+    ]
+    print(f"{time.perf_counter() - started:.0f} s, phi grid of {autocorrelation.PHI.size}", file=sys.stderr)
+    return "\n".join(parts) + "\n"
+
+
+HEAD = """# How far the trend tests can be trusted
+
+Written by `benchmarks/trend_levels.py`: {count:,} Gaussian series for each row of the columns `auto` and `mann_kendall`, {small:,} for the
+others; phi is the lag-one correlation of the noise. Three standard errors of a level of 5 % are {floor} points.
+
+`auto` averages out the unknown correlation (`geococa.autocorrelation`). A short series tells little about its own
+correlation, so no test can hold 5 % under every correlation and lose nothing under none; the prior weights were chosen so that
+with 10 years or more false alarms stay below 5 % for white noise and below 7 % at phi = 0.3.
+"""
+
+TAIL = """
+## Reading the tables
+
+- The exact Mann-Kendall test holds its level for white noise only. At phi = 0.3, common in yearly areas, it gives two to three times the
+  false alarms that it promises, and longer series make it worse.
+- `auto` exceeds 5 % where the correlation is strong and the series short: at phi = 0.7 it is far better than any other test here and still not at
+  its level. The column `lag1` of the trend table says what correlation the series showed.
+- Below 10 years the correlation can't be told from a trend: a verdict on 5 or 6 years rests on every year agreeing.
+- Bends need a BIC gain of 8 over the straight line, both fitted with AR(1) noise.
+"""
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--series", type=int, default=2000, help="series for each row")
+    parser.add_argument("--write", type=Path, help="file to write rather than to print")
+    options = parser.parse_args()
+    text = report(options.series)
+    if options.write:
+        options.write.write_text(text, encoding="utf-8")
+    else:
+        print(text)
+
+
+if __name__ == "__main__":
+    main()
