@@ -11,6 +11,7 @@ pymannkendall, where it is installed, stands beside. A smaller number of series 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import time
 from pathlib import Path
@@ -60,10 +61,8 @@ def peer_alarms(name, n, phi, count, seed=0):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for values in noise(rng, count, n, phi):
-            try:
+            with contextlib.suppress(ZeroDivisionError, ValueError, FloatingPointError):
                 found += bool(test(values, alpha=LEVEL).h)
-            except (ZeroDivisionError, ValueError, FloatingPointError):
-                pass
     return found / count
 
 

@@ -245,7 +245,11 @@ def _find(archive: Path, recipe: Recipe) -> tuple[tuple[TileRef, ...], dict[str,
         refused: dict[str, str] = {}
         for child in sorted(path for path in archive.iterdir() if path.is_dir() and not path.name.startswith(".")):
             try:
-                tiles += find_tiles(archive, pattern=child.name, sensor=recipe.scenes.sensor) if _matches(child, pattern) else []
+                tiles += (
+                    find_tiles(archive, pattern=child.name, sensor=recipe.scenes.sensor)
+                    if _matches(child, pattern)
+                    else []
+                )
             except InputRefused as error:
                 refused[child.name] = f"{type(error).__name__}: {error}"
         if not tiles:

@@ -110,7 +110,10 @@ def assess_run(
             "and the stratum's hectares ('geococa sample' writes them)"
         )
     names = _mapped_classes(samples, maps)
-    inside = {zone: samples.geometry.to_crs(zones.crs).within(shape) for zone, shape in zip(zones["zone"], zones.geometry, strict=True)}
+    inside = {
+        zone: samples.geometry.to_crs(zones.crs).within(shape)
+        for zone, shape in zip(zones["zone"], zones.geometry, strict=True)
+    }
     known = areas["zone_ha"] - areas["outside_ha"]
     classes, domains, matrices = [], [], {}
     for year in sorted(int(y) for y in samples["year"].unique()):
@@ -120,10 +123,16 @@ def assess_run(
         part = samples[here]
         strata = _stratum_areas(part)
 
-        def matrix_of(domain: pd.Series[bool] | None = None, part: GeoDataFrame = part, here: pd.Series[bool] = here) -> ErrorMatrix:
+        def matrix_of(
+            domain: pd.Series[bool] | None = None, part: GeoDataFrame = part, here: pd.Series[bool] = here
+        ) -> ErrorMatrix:
             where = None if domain is None else ["inside" if within else "" for within in domain[here]]
             return error_matrix(
-                part["class"].tolist(), names[here].tolist(), strata=part["stratum"].tolist(), domain=where, positive=None
+                part["class"].tolist(),
+                names[here].tolist(),
+                strata=part["stratum"].tolist(),
+                domain=where,
+                positive=None,
             )
 
         matrix = matrix_of()
@@ -133,9 +142,13 @@ def assess_run(
         classes.append(table)
         for zone, within in inside.items():
             area = known.sel(zone=zone, time=str(year)).values.ravel()
-            domains.append(_zone_row(zone, year, matrix_of(within), strata, float(area[0]) if area.size else np.nan, class_name))
+            domains.append(
+                _zone_row(zone, year, matrix_of(within), strata, float(area[0]) if area.size else np.nan, class_name)
+            )
     if not classes:
-        raise AccuracyError("no assessment sample lies on an observed pixel of its year's map; check years and CRS of the samples")
+        raise AccuracyError(
+            "no assessment sample lies on an observed pixel of its year's map; check years and CRS of the samples"
+        )
     return Assessment(pd.concat(classes, ignore_index=True), pd.DataFrame(domains), matrices)
 
 
@@ -143,7 +156,12 @@ def _zone_row(
     zone: Hashable, year: int, matrix: ErrorMatrix, strata: dict[str, float], area_ha: float, class_name: str
 ) -> dict[str, object]:
     """Design-based hectares of a class in one zone, or why there is none."""
-    empty = {"zone": zone, "year": year, **dict.fromkeys(("area_ha", "se_ha", "ci_low_ha", "ci_high_ha"), np.nan), "n": 0}
+    empty = {
+        "zone": zone,
+        "year": year,
+        **dict.fromkeys(("area_ha", "se_ha", "ci_low_ha", "ci_high_ha"), np.nan),
+        "n": 0,
+    }
     if class_name not in matrix.classes or not area_ha > 0:
         return empty | {"status": "not estimable"}
     try:
@@ -151,7 +169,9 @@ def _zone_row(
     except AccuracyError:
         return empty | {"status": "not estimable"}
     row = table.loc["inside"]
-    return {"zone": zone, "year": year} | {name: row[name] for name in ("area_ha", "se_ha", "ci_low_ha", "ci_high_ha", "n", "status")}
+    return {"zone": zone, "year": year} | {
+        name: row[name] for name in ("area_ha", "se_ha", "ci_low_ha", "ci_high_ha", "n", "status")
+    }
 
 
 def _stratum_areas(samples: GeoDataFrame) -> dict[str, float]:

@@ -83,15 +83,18 @@ def classify(
 def _select(features: xr.DataArray, model: Model) -> xr.DataArray:
     """Features in the model's order, dims ``([time,] feature, y, x)``."""
     if "feature" not in features.coords:
-        raise ModelRefused(f"the features have no coordinate 'feature' with their names; the model needs "
-                           f"{', '.join(model.features)}")
+        raise ModelRefused(
+            f"the features have no coordinate 'feature' with their names; the model needs {', '.join(model.features)}"
+        )
     names = [str(name) for name in features["feature"].values]
     twice = sorted({name for name in names if names.count(name) > 1})
     missing = [name for name in model.features if name not in names]
     if missing or twice:
         surplus = [name for name in names if name not in model.features]
-        raise ModelRefused(f"the features do not fit the model: missing {missing}, named twice {twice}, not used {surplus}; "
-                           "compute them with geococa.spectral_features(composite, list(model.features))")
+        raise ModelRefused(
+            f"the features do not fit the model: missing {missing}, named twice {twice}, not used {surplus}; "
+            "compute them with geococa.spectral_features(composite, list(model.features))"
+        )
     if features.dtype.kind not in "fiu":
         raise InputRefused(f"features must be numbers, got {features.dtype}")
     if tuple(names) != model.features:
@@ -109,10 +112,12 @@ def _apply(features: xr.DataArray, model: Model, name: str, threads: int | None)
     dtype: Any = np.float32 if name == "probability" else np.uint8
     if name == "probability":
         chunks = (*data.chunks[:axis], (len(model.classes),), *data.chunks[axis + 1 :])
-        return data.map_blocks(_classify_stack, model, name, 1, dtype=dtype, chunks=chunks,
-                               meta=np.empty((0,) * data.ndim, dtype))
-    return data.map_blocks(_classify_stack, model, name, 1, dtype=dtype, drop_axis=axis,
-                           meta=np.empty((0,) * (data.ndim - 1), dtype))
+        return data.map_blocks(
+            _classify_stack, model, name, 1, dtype=dtype, chunks=chunks, meta=np.empty((0,) * data.ndim, dtype)
+        )
+    return data.map_blocks(
+        _classify_stack, model, name, 1, dtype=dtype, drop_axis=axis, meta=np.empty((0,) * (data.ndim - 1), dtype)
+    )
 
 
 def _classify_stack(stack: np.ndarray, model: Model, name: str, threads: int) -> np.ndarray:
@@ -179,14 +184,18 @@ def _check_scale(planes: np.ndarray, model: Model) -> None:
     if far.any():
         i = int(np.flatnonzero(far)[0])
         names = [name for name, bad in zip(model.features, far, strict=True) if bad]
-        raise ModelRefused(f"features {', '.join(names)} are on another scale than the model's: {model.features[i]} runs from "
-                           f"{smallest[i]:g} to {largest[i]:g}, in the training samples from {low[i]:g} to {high[i]:g}; "
-                           "give reflectance as in training (0 to 1), with scale and offset applied")
+        raise ModelRefused(
+            f"features {', '.join(names)} are on another scale than the model's: {model.features[i]} runs from "
+            f"{smallest[i]:g} to {largest[i]:g}, in the training samples from {low[i]:g} to {high[i]:g}; "
+            "give reflectance as in training (0 to 1), with scale and offset applied"
+        )
 
 
 def _wrap(name: str, data: Any, features: xr.DataArray, model: Model) -> xr.DataArray:
     dims = [str(dim) for dim in features.dims if dim != "feature"]
-    kept = {str(key): coord for key, coord in features.coords.items() if "feature" not in coord.dims and key != "feature"}
+    kept = {
+        str(key): coord for key, coord in features.coords.items() if "feature" not in coord.dims and key != "feature"
+    }
     attrs: dict[str, Any] = {"kind": name, "units": "1", "model_sha256": model.sha256, **model.legend.to_attrs()}
     encoding = {"grid_mapping": features.encoding["grid_mapping"]} if "grid_mapping" in features.encoding else {}
     if name == "probability":

@@ -29,7 +29,7 @@ INTERRUPTED = 130
 class _Commands(click.Group):
     """A group that suggests the nearest command, keeps pipeline order, and turns errors into one line and a code."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click calls it so
+    def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
 
     def resolve_command(

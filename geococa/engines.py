@@ -125,7 +125,8 @@ class _Trees(_Scaled):
     def _add_plain(self, values: np.ndarray, sums: np.ndarray) -> None:
         from geococa._kernels import forest
 
-        forest.add_trees(values, *self._trees.values(), sums)
+        arguments: tuple[Any, ...] = (values, *self._trees.values(), sums)
+        forest.add_trees(*arguments)
 
 
 def _single(values: np.ndarray) -> np.ndarray | None:

@@ -67,6 +67,7 @@ class Nodes:
     rows: list[list[float]] = field(default_factory=list)
 
     def add(self, feature: int, threshold: float, missing_left: bool, row: list[float]) -> int:
+        """Append a node without children and return its number."""
         self.feature.append(feature)
         self.threshold.append(threshold)
         self.left.append(-1)
@@ -76,8 +77,10 @@ class Nodes:
         return len(self.feature) - 1
 
     def tree(self, tree_class: int = 0) -> Tree:
-        return Tree(*(np.asarray(part) for part in (self.feature, self.threshold, self.left, self.right,
-                                                      self.missing_left, self.rows)), tree_class)
+        """Return the nodes as arrays."""
+        nodes = (self.feature, self.threshold, self.left, self.right, self.missing_left, self.rows)
+        feature, threshold, left, right, missing_left, rows = (np.asarray(part) for part in nodes)
+        return Tree(feature, threshold, left, right, missing_left, rows, tree_class)
 
 
 def assemble_trees(trees: list[Tree], base: np.ndarray) -> dict[str, np.ndarray]:
@@ -111,14 +114,18 @@ def assemble_trees(trees: list[Tree], base: np.ndarray) -> dict[str, np.ndarray]
     }
 
 
-def gaussian_parts(mean: np.ndarray, covariance: np.ndarray, prior: np.ndarray, labels: list[Any], source: str) -> Parts:
+def gaussian_parts(
+    mean: np.ndarray, covariance: np.ndarray, prior: np.ndarray, labels: list[Any], source: str
+) -> Parts:
     """Model of normal classes from means ``(K, F)``, covariances ``(K, F, F)`` and priors ``(K,)``."""
     mean, covariance, prior = (np.asarray(part, dtype=np.float64) for part in (mean, covariance, prior))
     try:
         factor = np.linalg.cholesky(covariance)
     except np.linalg.LinAlgError:
-        raise ModelRefused("a class covariance is not positive definite: a feature is constant within a class or "
-                           "features depend on each other; drop features, add samples, or regularise") from None
+        raise ModelRefused(
+            "a class covariance is not positive definite: a feature is constant within a class or "
+            "features depend on each other; drop features, add samples, or regularise"
+        ) from None
     identity = np.broadcast_to(np.eye(mean.shape[1]), covariance.shape)
     whitening = np.tril(np.linalg.solve(factor, identity))
     half_log_determinant = np.log(np.diagonal(factor, axis1=1, axis2=2)).sum(axis=1)
@@ -145,8 +152,9 @@ def convert(estimator: Any) -> Parts:
                 raise ModelRefused(f"{type(estimator).__name__} is not fitted ({error}); call fit first") from None
             names = parts.feature_names or _feature_names(estimator)
             return replace(parts, feature_names=names, source=parts.source or name)
-    raise ModelRefused(f"can't convert {type(estimator).__module__}.{type(estimator).__name__}; known are "
-                       f"{', '.join(_CONVERTERS)}")
+    raise ModelRefused(
+        f"can't convert {type(estimator).__module__}.{type(estimator).__name__}; known are {', '.join(_CONVERTERS)}"
+    )
 
 
 def _feature_names(estimator: Any) -> list[str] | None:
@@ -169,8 +177,13 @@ def _sklearn_tree(tree: Any, scale: float | None = None, tree_class: int = 0) ->
     rows = tree.value[:, 0, :] if scale is None else scale * tree.value[:, 0, :1]
     missing = nodes["missing_go_to_left"] if "missing_go_to_left" in nodes.dtype.names else np.zeros(len(nodes))
     return Tree(
-        np.where(is_leaf, -1, nodes["feature"]), nodes["threshold"].copy(), nodes["left_child"].copy(),
-        nodes["right_child"].copy(), missing.astype(np.uint8), rows.copy(), tree_class,
+        np.where(is_leaf, -1, nodes["feature"]),
+        nodes["threshold"].copy(),
+        nodes["left_child"].copy(),
+        nodes["right_child"].copy(),
+        missing.astype(np.uint8),
+        rows.copy(),
+        tree_class,
     )
 
 
@@ -185,8 +198,10 @@ def _forest(estimator: Any) -> Parts:
 
 def _gradient_boosting(estimator: Any) -> Parts:
     if estimator.init_ != "zero" and type(estimator.init_).__name__ != "DummyClassifier":
-        raise ModelRefused(f"gradient boosting that starts from {type(estimator.init_).__name__} can't be converted; "
-                           "fit it with init=None or init='zero'")
+        raise ModelRefused(
+            f"gradient boosting that starts from {type(estimator.init_).__name__} can't be converted; "
+            "fit it with init=None or init='zero'"
+        )
     if str(estimator.loss) == "exponential":
         raise ModelRefused("gradient boosting with loss='exponential' can't be converted; fit it with loss='log_loss'")
     base = estimator._raw_predict_init(np.zeros((1, estimator.n_features_in_), dtype=np.float32))[0]
@@ -207,21 +222,29 @@ def _hist_gradient_boosting(estimator: Any) -> Parts:
             is_leaf = nodes["is_leaf"].astype(bool)
             if nodes["is_categorical"][~is_leaf].any():
                 raise ModelRefused("a tree splits on categories; the engines take numeric splits only")
-            trees.append(Tree(
-                np.where(is_leaf, -1, nodes["feature_idx"].astype(np.int64)), nodes["num_threshold"].copy(),
-                nodes["left"].astype(np.int64), nodes["right"].astype(np.int64),
-                nodes["missing_go_to_left"].astype(np.uint8), nodes["value"][:, None].copy(), k,
-            ))
+            trees.append(
+                Tree(
+                    np.where(is_leaf, -1, nodes["feature_idx"].astype(np.int64)),
+                    nodes["num_threshold"].copy(),
+                    nodes["left"].astype(np.int64),
+                    nodes["right"].astype(np.int64),
+                    nodes["missing_go_to_left"].astype(np.uint8),
+                    nodes["value"][:, None].copy(),
+                    k,
+                )
+            )
     base = np.asarray(estimator._baseline_prediction, dtype=np.float64).ravel()
     settings = {"input": "float64", "tie": "lower", "link": "sigmoid" if len(base) == 1 else "softmax"}
     return Parts("boosting", assemble_trees(trees, base), settings, list(estimator.classes_))
 
 
 def _quadratic_discriminant(estimator: Any) -> Parts:
-    covariance = np.stack([
-        (rotation * scaling) @ rotation.T
-        for rotation, scaling in zip(estimator.rotations_, estimator.scalings_, strict=True)
-    ])
+    covariance = np.stack(
+        [
+            (rotation * scaling) @ rotation.T
+            for rotation, scaling in zip(estimator.rotations_, estimator.scalings_, strict=True)
+        ]
+    )
     return gaussian_parts(estimator.means_, covariance, estimator.priors_, list(estimator.classes_), "")
 
 
@@ -280,8 +303,9 @@ def _lightgbm(booster: Any) -> Parts:
         raise ModelRefused("LightGBM in boosting mode 'rf' can't be converted; use 'gbdt', or scikit-learn's forest")
     links = {"binary": "sigmoid", "multiclass": "softmax", "multiclassova": "ova"}
     if not objective or objective[0] not in links:
-        raise ModelRefused(f"LightGBM objective {' '.join(objective) or 'unknown'!r} can't be converted; known are "
-                           f"{', '.join(links)}")
+        raise ModelRefused(
+            f"LightGBM objective {' '.join(objective) or 'unknown'!r} can't be converted; known are {', '.join(links)}"
+        )
     scores = int(dump["num_tree_per_iteration"])
     trees = [_lightgbm_tree(info["tree_structure"], i % scores) for i, info in enumerate(dump["tree_info"])]
     settings: dict[str, Any] = {"input": "float64", "tie": "lower", "link": links[objective[0]]}
@@ -297,8 +321,12 @@ def _lightgbm_tree(root: dict[str, Any], tree_class: int) -> Tree:
     while stack:
         entry, parent, side = stack.pop()
         if "split_feature" in entry:
-            here = nodes.add(int(entry["split_feature"]), float(entry["threshold"] if entry["decision_type"] == "<=" else
-                             _refuse_categories()), _lightgbm_missing(entry), [0.0])
+            here = nodes.add(
+                int(entry["split_feature"]),
+                float(entry["threshold"] if entry["decision_type"] == "<=" else _refuse_categories()),
+                _lightgbm_missing(entry),
+                [0.0],
+            )
             stack += [(entry["right_child"], here, "right"), (entry["left_child"], here, "left")]
         else:
             here = nodes.add(-1, 0.0, False, [float(entry["leaf_value"])])
@@ -316,7 +344,7 @@ def _lightgbm_missing(entry: dict[str, Any]) -> bool:
     if kind == "Zero":
         raise ModelRefused("LightGBM trained with zero_as_missing=True can't be converted; train it without")
     # without a missing type LightGBM reads NaN as zero
-    return bool(entry["default_left"]) if kind == "NaN" else 0.0 <= float(entry["threshold"])
+    return bool(entry["default_left"]) if kind == "NaN" else float(entry["threshold"]) >= 0.0
 
 
 # XGBoost
@@ -334,8 +362,10 @@ def _xgboost(booster: Any) -> Parts:
     objective = learner["objective"]["name"]
     links = {"binary:logistic": "sigmoid", "multi:softprob": "softmax", "multi:softmax": "softmax"}
     if objective not in links or learner["gradient_booster"]["name"] != "gbtree":
-        raise ModelRefused(f"XGBoost objective {objective!r} with booster {learner['gradient_booster']['name']!r} can't be "
-                           f"converted; known are {', '.join(links)} with 'gbtree'")
+        raise ModelRefused(
+            f"XGBoost objective {objective!r} with booster {learner['gradient_booster']['name']!r} can't be "
+            f"converted; known are {', '.join(links)} with 'gbtree'"
+        )
     model = learner["gradient_booster"]["model"]
     trees = [_xgboost_tree(tree, owner) for tree, owner in zip(model["trees"], model["tree_info"], strict=True)]
     scores = max(int(learner["learner_model_param"]["num_class"]), 1)
@@ -371,8 +401,9 @@ def _in_depth_first_order(tree: Tree) -> Tree:
     stack: list[tuple[int, int, str]] = [(0, -1, "")]
     while stack:
         node, parent, side = stack.pop()
-        here = nodes.add(int(tree.feature[node]), float(tree.threshold[node]), bool(tree.missing_left[node]),
-                         list(tree.rows[node]))
+        here = nodes.add(
+            int(tree.feature[node]), float(tree.threshold[node]), bool(tree.missing_left[node]), list(tree.rows[node])
+        )
         if parent >= 0:
             getattr(nodes, side)[parent] = here
         if tree.feature[node] >= 0:

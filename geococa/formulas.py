@@ -57,14 +57,24 @@ INDICES: dict[str, Index] = {
     "cire": Index("red-edge chlorophyll index", "nir / rededge071 - 1", "doi:10.1078/0176-1617-00887"),
     "dvi": Index("difference vegetation index", "nir - red", "doi:10.1016/0034-4257(94)00114-3"),
     "evi": Index(
-        "enhanced vegetation index",
-        "2.5 * (nir - red) / (nir + 6.0 * red - 7.5 * blue + 1.0)",
+        "enhanced vegetation index, catalogue constants (L = 0.5)",
+        "2.5 * (nir - red) / (nir + 6.0 * red - 7.5 * blue + 0.5)",
         "doi:10.1016/S0034-4257(96)00112-5",
     ),
     "evi2": Index(
-        "two-band enhanced vegetation index",
+        "two-band enhanced vegetation index, catalogue constants (L = 0.5)",
+        "2.5 * (nir - red) / (nir + 2.4 * red + 0.5)",
+        "doi:10.1016/j.rse.2008.06.006",
+    ),
+    "evi2_modis": Index(
+        "two-band enhanced vegetation index as published (L = 1)",
         "2.5 * (nir - red) / (nir + 2.4 * red + 1.0)",
         "doi:10.1016/j.rse.2008.06.006",
+    ),
+    "evi_modis": Index(
+        "enhanced vegetation index as published and as MODIS products have it (L = 1)",
+        "2.5 * (nir - red) / (nir + 6.0 * red - 7.5 * blue + 1.0)",
+        "doi:10.1016/S0034-4257(02)00096-2",
     ),
     "gemi": Index(
         "global environment monitoring index",
@@ -156,7 +166,11 @@ INDICES: dict[str, Index] = {
         "doi:10.1016/S0034-4257(01)00289-9",
     ),
 }
-"""Spectral indices by lower-case name. Their constants are those of the publications (L = 0.5, g = 2.5, ...)."""
+"""Spectral indices by lower-case name.
+
+Formulas and constants are those of the awesome-spectral-indices catalogue, with one L = 0.5 for all indices that have
+it. EVI and EVI2 were published with L = 1: `evi_modis` and `evi2_modis` are those, to be compared with MODIS products.
+"""
 
 _ALLOWED = re.compile(r"[A-Za-z0-9_+\-*/(). ,]+")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")

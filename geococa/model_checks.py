@@ -26,7 +26,7 @@ _TREE_ARRAYS = {
     "base": (np.float64, 1),
 }
 _GAUSSIAN_ARRAYS = {"mean": (np.float64, 2), "whitening": (np.float64, 3), "constant": (np.float64, 1)}
-_KINDS = {
+_KINDS: dict[str, dict[str, tuple[type, int]]] = {
     "forest": _TREE_ARRAYS,
     "boosting": _TREE_ARRAYS,
     "gaussian": _GAUSSIAN_ARRAYS,
@@ -47,7 +47,10 @@ def check_arrays(
     """
     if kind not in _KINDS:
         raise ModelRefused(f"unknown kind of model {kind!r}; known are {', '.join(_KINDS)}")
-    wanted = {**_KINDS[kind], **({"scaling": (np.float64, 2)} if settings.get("scaling") else {})}
+    wanted: dict[str, tuple[type, int]] = {
+        **_KINDS[kind],
+        **({"scaling": (np.float64, 2)} if settings.get("scaling") else {}),
+    }
     _require(set(wanted) == set(arrays), f"a {kind} model needs the arrays {sorted(wanted)}, got {sorted(arrays)}")
     for name, (dtype, ndim) in wanted.items():
         array = arrays[name]
@@ -109,8 +112,10 @@ def _check_shares(arrays: Mapping[str, np.ndarray], settings: Mapping[str, Any],
     value = arrays["value"]
     _require(value.shape[1] == n_classes, f"leaves hold {value.shape[1]} classes, the model has {n_classes}")
     _require(bool((arrays["tree_class"] == 0).all()), "tree_class must be 0 where leaves hold all classes")
-    _require(bool((value >= 0).all()) and bool((np.abs(value.sum(axis=1) - 1) < 1e-6).all()),
-             "the class shares of a leaf must not be negative and must sum to 1")
+    _require(
+        bool((value >= 0).all()) and bool((np.abs(value.sum(axis=1) - 1) < 1e-6).all()),
+        "the class shares of a leaf must not be negative and must sum to 1",
+    )
     _require(arrays["base"].shape == (n_classes,) and not arrays["base"].any(), "base must be zero for each class")
     _check_choice(settings, "input", ("float32", "float64"), "float32")
     _check_choice(settings, "precision", ("float64",), "float64")
@@ -137,7 +142,11 @@ def _check_scores(arrays: Mapping[str, np.ndarray], settings: Mapping[str, Any],
 def _check_gaussian(
     arrays: Mapping[str, np.ndarray], settings: Mapping[str, Any], n_features: int, n_classes: int
 ) -> None:
-    shapes = {"mean": (n_classes, n_features), "whitening": (n_classes, n_features, n_features), "constant": (n_classes,)}
+    shapes = {
+        "mean": (n_classes, n_features),
+        "whitening": (n_classes, n_features, n_features),
+        "constant": (n_classes,),
+    }
     for name, shape in shapes.items():
         _require(arrays[name].shape == shape, f"array {name} must be {shape}, got {arrays[name].shape}")
         _require(bool((np.abs(arrays[name]) < 1e30).all()), f"array {name} holds numbers out of bounds")
@@ -151,11 +160,15 @@ def _check_angle(
     arrays: Mapping[str, np.ndarray], settings: Mapping[str, Any], n_features: int, n_classes: int
 ) -> None:
     direction = arrays["direction"]
-    _require(direction.shape == (n_classes, n_features),
-             f"array direction must be {(n_classes, n_features)}, got {direction.shape}")
+    _require(
+        direction.shape == (n_classes, n_features),
+        f"array direction must be {(n_classes, n_features)}, got {direction.shape}",
+    )
     _require(bool((np.abs((direction**2).sum(axis=1) - 1) < 1e-6).all()), "every direction must have length 1")
     spread, limit = settings.get("spread_rad"), settings.get("rejection_angle_rad")
-    _require(_is_number(spread) and 0 < float(spread or 0) < 10, f"spread_rad must lie between 0 and 10, got {spread!r}")
+    _require(
+        _is_number(spread) and 0 < float(spread or 0) < 10, f"spread_rad must lie between 0 and 10, got {spread!r}"
+    )
     _require(limit is None or (_is_number(limit) and limit > 0), f"rejection_angle_rad must be positive, got {limit!r}")
 
 

@@ -89,8 +89,10 @@ def read_container(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[s
             raise ModelRefused(f"{source}: a model file of {size} bytes is larger than the {MAX_BYTES} allowed")
         content = source.read_bytes()
     except OSError as error:
-        raise ModelRefused(f"{source}: can't be read ({error.strerror}); give the path of a file that "
-                           "'geococa train' or Model.write made") from None
+        raise ModelRefused(
+            f"{source}: can't be read ({error.strerror}); give the path of a file that "
+            "'geococa train' or Model.write made"
+        ) from None
     try:
         return _parse(content)
     except ModelRefused as error:
@@ -99,11 +101,14 @@ def read_container(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[s
 
 def _parse(content: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     if content[:7] != MAGIC[:7]:
-        raise ModelRefused("not a geococa model file (no GEOCOCA at its start); pickled estimators are never loaded: "
-                           "convert the fitted estimator with Model.from_estimator(...).write(path)")
+        raise ModelRefused(
+            "not a geococa model file (no GEOCOCA at its start); pickled estimators are never loaded: "
+            "convert the fitted estimator with Model.from_estimator(...).write(path)"
+        )
     if content[7:8] != MAGIC[7:]:
-        raise ModelRefused(f"model format version {content[7:8].hex()} is not known here, which reads version 01; "
-                           "update geococa")
+        raise ModelRefused(
+            f"model format version {content[7:8].hex()} is not known here, which reads version 01; update geococa"
+        )
     body, digest = content[:-_DIGEST], content[-_DIGEST:]
     if hashlib.sha256(body).digest() != digest:
         raise ModelRefused("the file is damaged: its SHA-256 does not match; copy it again or train again")
@@ -141,8 +146,18 @@ def _unpack(packed: bytes) -> dict[str, np.ndarray]:
             if total > MAX_BYTES or total > _MAX_RATIO * len(packed) or len(members) > 64:
                 raise ModelRefused(f"{len(members)} arrays of {total} bytes unpacked from {len(packed)} are too many")
             return {m.filename.removesuffix(".npy"): _read_array(m.filename, archive.read(m)) for m in members}
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, OSError, ValueError,
-            EOFError, OverflowError, KeyError, UnicodeError) as error:
+    except (
+        zipfile.BadZipFile,
+        zipfile.LargeZipFile,
+        NotImplementedError,
+        RuntimeError,
+        OSError,
+        ValueError,
+        EOFError,
+        OverflowError,
+        KeyError,
+        UnicodeError,
+    ) as error:
         raise ModelRefused(f"the arrays can't be unpacked ({error})") from None
     except Exception as error:  # zlib.error is not exported under a common base
         if type(error).__module__ != "zlib":

@@ -279,13 +279,16 @@ class Model:
         if hasattr(X, "columns"):
             missing = [name for name in self.features if name not in X.columns]
             if missing:
-                raise ModelRefused(f"the table lacks the features {', '.join(missing)}; it has "
-                                   f"{', '.join(map(str, X.columns[:30]))}")
-            X = X[list(self.features)].to_numpy()
+                raise ModelRefused(
+                    f"the table lacks the features {', '.join(missing)}; it has {', '.join(map(str, X.columns[:30]))}"
+                )
+            X = np.asarray(X[list(self.features)])
         values = np.asarray(X)
         if values.ndim != 2 or values.shape[1] != len(self.features):
-            raise ModelRefused(f"expected (rows, {len(self.features)}) values for {', '.join(self.features[:30])}, got "
-                               f"shape {values.shape}")
+            raise ModelRefused(
+                f"expected (rows, {len(self.features)}) values for {', '.join(self.features[:30])}, got "
+                f"shape {values.shape}"
+            )
         if values.dtype.kind not in "fiub":
             raise ModelRefused(f"features must be numbers, got {values.dtype}")
         exact = values.dtype == np.float32 or (values.dtype.kind in "iub" and values.dtype.itemsize <= 2)
@@ -293,8 +296,13 @@ class Model:
 
     def _header(self) -> dict[str, Any]:
         return {
-            "format": _FORMAT, "kind": self.kind, "features": list(self.features), "classes": list(self.classes),
-            "colors": list(self.legend.colors), "columns": list(self.columns), "settings": dict(self.settings),
+            "format": _FORMAT,
+            "kind": self.kind,
+            "features": list(self.features),
+            "classes": list(self.classes),
+            "colors": list(self.legend.colors),
+            "columns": list(self.columns),
+            "settings": dict(self.settings),
             "provenance": dict(self.provenance),
         }
 
@@ -332,8 +340,15 @@ def read_model(path: str | os.PathLike[str]) -> Model:
     try:
         if header.get("format") != _FORMAT:
             raise ModelRefused(f"expected format {_FORMAT!r}, got {header.get('format')!r}")
-        wanted = {"kind": str, "features": list, "classes": list, "colors": list, "columns": list, "settings": dict,
-                  "provenance": dict}
+        wanted = {
+            "kind": str,
+            "features": list,
+            "classes": list,
+            "colors": list,
+            "columns": list,
+            "settings": dict,
+            "provenance": dict,
+        }
         for name, kind in wanted.items():
             if not isinstance(header.get(name), kind):
                 raise ModelRefused(f"the header's {name!r} must be a {kind.__name__}, got {header.get(name)!r:.80}")
@@ -347,8 +362,16 @@ def read_model(path: str | os.PathLike[str]) -> Model:
         _check_names("classes", classes, 254)
         legend = Legend(classes, tuple(range(1, len(classes) + 1)), tuple(header["colors"]))
         return Model(
-            header["kind"], tuple(header["features"]), classes, arrays, header["settings"], legend,
-            tuple(header["columns"]), extra["transitions"], extra["training_range"], header["provenance"],
+            header["kind"],
+            tuple(header["features"]),
+            classes,
+            arrays,
+            header["settings"],
+            legend,
+            tuple(header["columns"]),
+            extra["transitions"],
+            extra["training_range"],
+            header["provenance"],
         )
     except InputRefused as error:
         raise ModelRefused(f"{path}: {error}") from None
@@ -417,8 +440,16 @@ def train(
     from geococa.training import fit, transition_matrix, usable_rows
 
     table, names, dropped = usable_rows(samples, features)
-    fitted = fit(table, names, method=method, seed=seed, classes=classes, class_weight=class_weight, threads=threads,
-                 options=options)
+    fitted = fit(
+        table,
+        names,
+        method=method,
+        seed=seed,
+        classes=classes,
+        class_weight=class_weight,
+        threads=threads,
+        options=options,
+    )
     values = table[list(names)].to_numpy(dtype=np.float64)
     provenance = {
         **fitted.provenance,
@@ -447,12 +478,16 @@ def _over_chunks(work: Any, n_rows: int, threads: int | None) -> None:
 
 def _features_of(parts: Parts, features: Sequence[str] | None) -> tuple[str, ...]:
     if features is None and parts.feature_names is None:
-        raise ModelRefused("the estimator was fitted without feature names; give features=[...] in the order of its columns")
+        raise ModelRefused(
+            "the estimator was fitted without feature names; give features=[...] in the order of its columns"
+        )
     names = tuple(str(name) for name in (features if features is not None else parts.feature_names or ()))
     own = parts.feature_names
     if features is not None and own is not None and set(own) == set(names) and tuple(own) != names:
-        raise ModelRefused(f"features are given as {list(names)}, the estimator was fitted with {own}; give them in the "
-                           "order of the estimator, or leave features out")
+        raise ModelRefused(
+            f"features are given as {list(names)}, the estimator was fitted with {own}; give them in the "
+            "order of the estimator, or leave features out"
+        )
     return names
 
 

@@ -32,7 +32,17 @@ from geococa.zones import coverage_fraction, own_tiles
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
 
-__all__ = ["Outputs", "areas_from_table", "compare_with_truth", "provenance", "publish_run", "read_manifest", "read_series", "rewrite_report", "write_outputs"]
+__all__ = [
+    "Outputs",
+    "areas_from_table",
+    "compare_with_truth",
+    "provenance",
+    "publish_run",
+    "read_manifest",
+    "read_series",
+    "rewrite_report",
+    "write_outputs",
+]
 
 PACKAGES = ("geococa", "numpy", "numba", "rasterio", "shapely", "pyproj", "xarray", "pandas", "scipy", "scikit-learn")
 """Packages whose versions a result may depend on."""
@@ -75,12 +85,18 @@ class Outputs:
             whole = self.assessment.classes
             whole = whole[whole["class"] == self.class_name]
             figures = ["year", "area_ha", "ci_low_ha", "ci_high_ha", "users_accuracy", "producers_accuracy"]
-            parts.append(f"{self.class_name} estimated from the reference sample, whole archive\n" + _to_text(whole[figures]))
+            parts.append(
+                f"{self.class_name} estimated from the reference sample, whole archive\n" + _to_text(whole[figures])
+            )
             zones = self.assessment.zones
             zones = zones[zones["status"] != "not estimable"]
             if len(zones):
                 parts.append(f"{self.class_name} estimated for each zone with enough samples\n" + _to_text(zones))
-        columns = [c for c in ("slope_ha_per_year", "slope_low", "slope_high", "p_value", "n_years", "verdict") if c in self.trends]
+        columns = [
+            c
+            for c in ("slope_ha_per_year", "slope_low", "slope_high", "p_value", "n_years", "verdict")
+            if c in self.trends
+        ]
         named = [c for c in ("zone",) if c in self.trends]
         parts.append("Trend\n" + _to_text(self.trends[named + columns]))
         return "\n\n".join(parts)
@@ -131,8 +147,12 @@ def write_outputs(
     if assessment is not None:
         files += _write_table(assessment.classes, folder / "accuracy")
         files += _write_table(assessment.zones, folder / "zone_estimates")
-        matrices = [table.rename_axis("map").reset_index().assign(year=year) for year, table in assessment.matrices.items()]
-        files += _write_table(pd.concat(matrices, ignore_index=True).rename_axis(columns=None), folder / "error_matrices")
+        matrices = [
+            table.rename_axis("map").reset_index().assign(year=year) for year, table in assessment.matrices.items()
+        ]
+        files += _write_table(
+            pd.concat(matrices, ignore_index=True).rename_axis(columns=None), folder / "error_matrices"
+        )
     files.append(_write_zones(zones, folder / "zones.parquet"))
     manifest = {
         "made_with": provenance(),
@@ -148,7 +168,11 @@ def write_outputs(
 
 
 def rewrite_report(
-    folder: Path, path: Path, *, language: Literal["en", "es"] = "en", pictures: Mapping[str, xr.DataArray] | None = None
+    folder: Path,
+    path: Path,
+    *,
+    language: Literal["en", "es"] = "en",
+    pictures: Mapping[str, xr.DataArray] | None = None,
 ) -> Path:
     """Write the report of a finished run from the files in its folder.
 
@@ -234,7 +258,13 @@ def publish_run(folder: Path, target: Path, *, minimum_plots: int = 5, include_p
         plots = pd.concat([part.to_crs("EPSG:4326") for part in traced], ignore_index=True)
     areas = areas_from_table(pd.read_parquet(folder / "areas.parquet"))
     return publish(
-        areas, target, plots=plots, land_cover=own or None, class_name=name, k=minimum_plots, include_plots=include_plots
+        areas,
+        target,
+        plots=plots,
+        land_cover=own or None,
+        class_name=name,
+        k=minimum_plots,
+        include_plots=include_plots,
     )
 
 
@@ -265,7 +295,10 @@ def find_maps(folder: Path, manifest: Mapping[str, Any]) -> dict[str, dict[int, 
 
 def read_maps(paths: Mapping[int, Path]) -> xr.DataArray:
     """Read the yearly maps of a tile into one ``(time, y, x)`` array."""
-    yearly = [read_raster(path).expand_dims(time=[np.datetime64(f"{year}-12-31", "ns")]) for year, path in sorted(paths.items())]
+    yearly = [
+        read_raster(path).expand_dims(time=[np.datetime64(f"{year}-12-31", "ns")])
+        for year, path in sorted(paths.items())
+    ]
     return xr.concat(yearly, dim="time", combine_attrs="override")
 
 
@@ -337,7 +370,9 @@ def compare_with_truth(areas: xr.Dataset, path: Path, class_name: str) -> pd.Dat
     both = mapped.merge(truth[["zone", "year", "true_ha"]], on=["zone", "year"], how="left")
     both["error_ha"] = both["area_ha"] - both["true_ha"]
     both["error_percent"] = 100 * both["error_ha"] / both["true_ha"].where(both["true_ha"] > 0)
-    return both[["zone", "year", "area_ha", "true_ha", "error_ha", "error_percent"]].sort_values(["zone", "year"], ignore_index=True)
+    return both[["zone", "year", "area_ha", "true_ha", "error_ha", "error_percent"]].sort_values(
+        ["zone", "year"], ignore_index=True
+    )
 
 
 def provenance() -> dict[str, str]:

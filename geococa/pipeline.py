@@ -306,7 +306,9 @@ def sample_table(
     return kept.sort_values(["tile", "year", "row", "col", "sample"], ignore_index=True)
 
 
-def _tile_samples(tile: TileRef, samples: GeoDataFrame, recipe: Recipe, progress: Progress | None) -> list[pd.DataFrame]:
+def _tile_samples(
+    tile: TileRef, samples: GeoDataFrame, recipe: Recipe, progress: Progress | None
+) -> list[pd.DataFrame]:
     """Sample tables of the blocks of one tile that hold samples."""
     from geococa.extraction import extract_samples
 
@@ -319,7 +321,9 @@ def _tile_samples(tile: TileRef, samples: GeoDataFrame, recipe: Recipe, progress
         here = inside[inside.geometry.intersects(shapely.box(*tile.grid.window(*block.inner).bounds))]
         if here.empty or not years:
             continue
-        scenes = open_tile(tile, sensor=recipe.scenes.sensor, bands=recipe.bands_needed(), window=block.outer, years=years)
+        scenes = open_tile(
+            tile, sensor=recipe.scenes.sensor, bands=recipe.bands_needed(), window=block.outer, years=years
+        )
         features, _ = yearly_features(scenes, recipe)
         table = extract_samples(here, features.isel(y=block.crop[0], x=block.crop[1]))
         table["row"] += block.inner[0]

@@ -265,6 +265,8 @@ def _lonlat_areas_ha(rings: Rings) -> Array:
 
     jumps = np.abs(np.diff(rings.x))
     jumps[rings.ring_offsets[1:-1] - 1] = 0.0
+    # an edge of 360 degrees is a whole parallel, as of a cap around a pole
+    jumps[np.abs(jumps - 360.0) < 1e-9] = 0.0
     if jumps.size and jumps.max() > 180.0:
         ring = int(np.searchsorted(rings.ring_offsets, int(jumps.argmax()), side="right")) - 1
         raise ZoneError(

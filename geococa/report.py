@@ -85,7 +85,7 @@ def write_report(
     trends : pandas.DataFrame or None
         One row a zone, as `geococa.area_trend` gives it.
     path : path-like
-        File to write; its folder must exist. An existing file is replaced in one step.
+        File to write; its folder is made where missing. An existing file is replaced in one step.
     maps : xarray.DataArray or mapping of str to xarray.DataArray, optional
         Land-cover maps ((time,) y, x), uint8 with CF flags, 255 = not observed; one, or one per tile. Any CRS.
         Drawn as small pictures; hectares never come from them.
@@ -157,8 +157,10 @@ def write_report(
     if language not in ("en", "es"):
         raise InputRefused(f"language must be 'en' or 'es', got {language!r}")
     target = Path(path)
-    if not target.parent.is_dir():
-        raise InputRefused(f"{target.parent} is not a folder; create it before writing {target.name}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputRefused(f"{target.parent} can't be made for {target.name}: {error.strerror}") from None
     table, classes = wide_table(areas, class_name)
     extra = {
         "estimate": (intervals, "area_ha"),

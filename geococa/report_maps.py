@@ -28,7 +28,7 @@ __all__ = ["MercatorFrame", "change_codes", "map_payload", "mercator_frame", "pn
 
 _HALF = 20037508.342789244
 _NEW, _STABLE, _GONE = 1, 2, 3
-_LEVELS = (1.0, 0.5, 0.25)
+_LEVELS = (1.0, 0.5, 0.25, 0.125)
 
 
 @dataclass(frozen=True)

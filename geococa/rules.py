@@ -91,7 +91,7 @@ def _parse_test(test: Any, where: str) -> tuple[str, float, bool]:
     except ValueError:
         number = np.nan
     if match is None or not np.isfinite(number):
-        raise ModelRefused(f"{where}: expected test = \"feature <= number\" (or <, >, >=), got {test!r}")
+        raise ModelRefused(f'{where}: expected test = "feature <= number" (or <, >, >=), got {test!r}')
     below = float(np.nextafter(number, -np.inf))
     threshold = number if match["sign"] in ("<=", ">") else below
     return match["feature"], threshold, match["sign"] in (">", ">=")

@@ -202,8 +202,9 @@ def sample_design(
     Returns
     -------
     geopandas.GeoDataFrame
-        Pixel centres in the map's CRS, shuffled: ``id``, ``stratum`` (map class), ``year`` (where the map has one), ``row``,
-        ``col``, ``inclusion_probability``, ``class`` (empty, for the label), ``geometry``.
+        Pixel centres in the map's CRS, shuffled: ``id``, ``year`` (where the map has one), ``stratum`` (map class), ``row``,
+        ``col``, ``inclusion_probability``, ``stratum_area_ha`` (ellipsoidal hectares of the map class that year), ``class``
+        (empty, for the label), ``geometry``.
 
     Raises
     ------
@@ -226,6 +227,7 @@ def sample_design(
     for position, year in enumerate(years):
         labels = np.asarray(stack.isel(time=position).transpose("y", "x").values)
         part = _draw(labels, legend, n, design, rng, options)
+        part["stratum_area_ha"] = part["stratum"].map(_stratum_areas(labels, legend, grid))
         if year is not None:
             part.insert(1, "year", int(year))
         parts.append(part)
@@ -238,6 +240,16 @@ def sample_design(
     return geopandas.GeoDataFrame(table, geometry=points, crs=grid.crs)
 
 
+def _names(legend: Legend) -> dict[int, str]:
+    return {UNCLASSIFIED: "unclassified", **dict(zip(legend.codes, legend.names, strict=True))}
+
+
+def _stratum_areas(labels: np.ndarray, legend: Legend, grid: Grid) -> dict[str, float]:
+    areas = np.broadcast_to(np.asarray(grid.cell_area_ha()), labels.shape)
+    sums = np.bincount(labels.ravel(), weights=areas.ravel(), minlength=256)
+    return {name: float(sums[code]) for code, name in _names(legend).items()}
+
+
 def _draw(
     labels: np.ndarray, legend: Legend, n: int, design: str, rng: np.random.Generator, options: dict[str, Any]
 ) -> pd.DataFrame:
@@ -246,7 +258,7 @@ def _draw(
     observed = np.flatnonzero(flat != NO_DATA)
     if not len(observed) or n > len(observed):
         raise AccuracyError(f"{n} points can't be drawn from {len(observed)} observed pixels of the map")
-    names = {UNCLASSIFIED: "unclassified", **dict(zip(legend.codes, legend.names, strict=True))}
+    names = _names(legend)
     if design == "stratified":
         chosen, probability = _stratified(flat, names, n, rng, options)
     elif design == "simple":

@@ -202,7 +202,10 @@ def _verdicts(
             rows[name] = {"verdict": "not run"}
             continue
         frame = pd.DataFrame(scores[name])
-        row: dict[str, Any] = frame.mean().to_dict() | {"f1_fold_sd": float(frame["f1"].std(ddof=1)), "verdict": ""}
+        row: dict[str, Any] = {str(key): value for key, value in frame.mean().items()} | {
+            "f1_fold_sd": float(frame["f1"].std(ddof=1)),
+            "verdict": "",
+        }
         if name != "model":
             gain = model - frame["f1"].to_numpy()
             step = float(student.ppf(confidence, len(gain) - 1)) * float(np.sqrt(overlap * gain.var(ddof=1)))

@@ -22,9 +22,25 @@ if TYPE_CHECKING:
 
 __all__ = ["METHODS", "Fitted", "fit", "transition_matrix", "usable_rows"]
 
-_SAMPLE_COLUMNS = frozenset({
-    "class", "year", "row", "col", "x", "y", "block", "fold", "sample", "tile", "weight", "id", "fid", "index", "label",
-})
+_SAMPLE_COLUMNS = frozenset(
+    {
+        "class",
+        "year",
+        "row",
+        "col",
+        "x",
+        "y",
+        "block",
+        "fold",
+        "sample",
+        "tile",
+        "weight",
+        "id",
+        "fid",
+        "index",
+        "label",
+    }
+)
 """Columns of a training table that describe the sample and are not features."""
 _MIN_PAIRS = 30
 _STAY = 0.9
@@ -66,19 +82,25 @@ def usable_rows(
         table = pd.DataFrame(samples)
         names = _feature_names(table, features)
     if "class" not in table.columns:
-        raise InputRefused(f"the samples have no column 'class', only {', '.join(map(str, table.columns[:30]))}; read them "
-                           "with geococa.read_samples(path, class_column=...)")
+        raise InputRefused(
+            f"the samples have no column 'class', only {', '.join(map(str, table.columns[:30]))}; read them "
+            "with geococa.read_samples(path, class_column=...)"
+        )
     missing = [name for name in names if name not in table.columns]
     if missing:
-        raise InputRefused(f"the training table lacks the features {', '.join(missing)}; it has "
-                           f"{', '.join(map(str, table.columns[:30]))}")
+        raise InputRefused(
+            f"the training table lacks the features {', '.join(missing)}; it has "
+            f"{', '.join(map(str, table.columns[:30]))}"
+        )
     if not names:
         raise InputRefused("the training table has no feature column; give features=[names]")
     values = table[names].to_numpy(dtype=np.float64)
     good = np.isfinite(values).all(axis=1) & table["class"].notna().to_numpy()
     if not good.any():
-        raise InputRefused(f"none of the {len(table)} training rows has every feature and a class; the samples lie outside "
-                           "the features or on pixels that were not observed")
+        raise InputRefused(
+            f"none of the {len(table)} training rows has every feature and a class; the samples lie outside "
+            "the features or on pixels that were not observed"
+        )
     return table[good].reset_index(drop=True), names, int((~good).sum())
 
 
@@ -90,7 +112,8 @@ def _feature_names(table: pd.DataFrame, features: xr.DataArray | Sequence[str] |
     if features is not None:
         return [str(name) for name in features]
     return [
-        str(name) for name in table.columns
+        str(name)
+        for name in table.columns
         if str(name) not in _SAMPLE_COLUMNS and pd.api.types.is_numeric_dtype(table[name])
     ]
 
@@ -117,7 +140,13 @@ def fit(
     X = np.ascontiguousarray(table[features].to_numpy(dtype=np.float32))
     data = _Data(X, y, _weights(y, order, class_weight), order, seed, threads or os.cpu_count() or 1)
     parts, used = METHODS[method](data, dict(options))
-    provenance = {"method": method, "seed": seed, "options": used, "class_weight": class_weight, "versions": _versions()}
+    provenance = {
+        "method": method,
+        "seed": seed,
+        "options": used,
+        "class_weight": class_weight,
+        "versions": _versions(),
+    }
     return Fitted(parts, list(features), order, provenance)
 
 
@@ -125,12 +154,14 @@ def _class_order(found: pd.Series, classes: Sequence[str] | None) -> tuple[str, 
     present = set(found)
     if classes is None:
         known = [name for name in PALETTE if name in present]
-        order = tuple([*known, *sorted(present - set(known))])
+        order = (*known, *sorted(present - set(known)))
     else:
         order = tuple(str(name) for name in classes)
         if set(order) != present or len(set(order)) != len(order):
-            raise InputRefused(f"classes are given as {list(order)}, the usable samples have {sorted(present)}; name each once, "
-                               "and drop or merge the samples of other classes")
+            raise InputRefused(
+                f"classes are given as {list(order)}, the usable samples have {sorted(present)}; name each once, "
+                "and drop or merge the samples of other classes"
+            )
     if len(order) < 2:
         raise InputRefused(f"training needs samples of at least 2 classes, the usable rows have only {list(order)}")
     return order
@@ -148,7 +179,9 @@ def _weights(y: np.ndarray, classes: tuple[str, ...], chosen: str | Mapping[str,
         unknown = sorted(set(chosen) - set(classes))
         factors = np.asarray([float(chosen.get(name, 1.0)) for name in classes])
         if unknown or not np.isfinite(factors).all() or (factors <= 0).any():
-            raise InputRefused(f"class_weight must give positive numbers for classes out of {list(classes)}, got {dict(chosen)}")
+            raise InputRefused(
+                f"class_weight must give positive numbers for classes out of {list(classes)}, got {dict(chosen)}"
+            )
     weights: np.ndarray = factors[y]
     return weights
 
@@ -204,13 +237,16 @@ def transition_matrix(table: pd.DataFrame, classes: tuple[str, ...]) -> np.ndarr
 _Result = tuple[Parts, dict[str, Any]]
 
 
-def _fit_estimator(estimator_class: Any, data: _Data, defaults: dict[str, Any], options: dict[str, Any],
-                   fixed: dict[str, Any]) -> _Result:
+def _fit_estimator(
+    estimator_class: Any, data: _Data, defaults: dict[str, Any], options: dict[str, Any], fixed: dict[str, Any]
+) -> _Result:
     """Fit a scikit-learn style estimator and convert it."""
     known = set(estimator_class().get_params())
     unknown = sorted(set(options) - known)
     if unknown:
-        raise InputRefused(f"unknown options {', '.join(unknown)}; {estimator_class.__name__} takes {', '.join(sorted(known))}")
+        raise InputRefused(
+            f"unknown options {', '.join(unknown)}; {estimator_class.__name__} takes {', '.join(sorted(known))}"
+        )
     clash = sorted(set(options) & set(fixed))
     if clash:
         raise InputRefused(f"options {', '.join(clash)} are set by geococa: use seed=, threads= and class_weight=")
@@ -225,15 +261,17 @@ def _fit_estimator(estimator_class: Any, data: _Data, defaults: dict[str, Any], 
 def _random_forest(data: _Data, options: dict[str, Any]) -> _Result:
     ensemble = optional_import("sklearn.ensemble", "ml")
     defaults = {"n_estimators": 100, "max_depth": 20, "min_samples_leaf": 2, "max_features": "sqrt"}
-    return _fit_estimator(ensemble.RandomForestClassifier, data, defaults, options,
-                          {"random_state": data.seed, "n_jobs": data.threads})
+    return _fit_estimator(
+        ensemble.RandomForestClassifier, data, defaults, options, {"random_state": data.seed, "n_jobs": data.threads}
+    )
 
 
 def _extra_trees(data: _Data, options: dict[str, Any]) -> _Result:
     ensemble = optional_import("sklearn.ensemble", "ml")
     defaults = {"n_estimators": 100, "max_depth": 20, "min_samples_leaf": 2, "max_features": "sqrt"}
-    return _fit_estimator(ensemble.ExtraTreesClassifier, data, defaults, options,
-                          {"random_state": data.seed, "n_jobs": data.threads})
+    return _fit_estimator(
+        ensemble.ExtraTreesClassifier, data, defaults, options, {"random_state": data.seed, "n_jobs": data.threads}
+    )
 
 
 def _hist_gradient_boosting(data: _Data, options: dict[str, Any]) -> _Result:
@@ -245,11 +283,20 @@ def _hist_gradient_boosting(data: _Data, options: dict[str, Any]) -> _Result:
 def _lightgbm(data: _Data, options: dict[str, Any]) -> _Result:
     lightgbm = optional_import("lightgbm", "boosting")
     defaults = {"n_estimators": 100, "num_leaves": 31, "learning_rate": 0.1}
-    fixed = {"random_state": data.seed, "n_jobs": data.threads, "deterministic": True, "force_row_wise": True, "verbose": -1}
+    fixed = {
+        "random_state": data.seed,
+        "n_jobs": data.threads,
+        "deterministic": True,
+        "force_row_wise": True,
+        "verbose": -1,
+    }
     known = {name: value for name, value in fixed.items() if name in ("random_state", "n_jobs")}
+
     # LightGBM passes names that its wrapper does not list on to the library
     def estimator_class(**chosen: Any) -> Any:
-        return lightgbm.LGBMClassifier(**chosen, **({} if not chosen else {k: v for k, v in fixed.items() if k not in known}))
+        return lightgbm.LGBMClassifier(
+            **chosen, **({} if not chosen else {k: v for k, v in fixed.items() if k not in known})
+        )
 
     estimator_class.__name__ = "LGBMClassifier"
     return _fit_estimator(estimator_class, data, defaults, options, known)
@@ -258,8 +305,9 @@ def _lightgbm(data: _Data, options: dict[str, Any]) -> _Result:
 def _xgboost(data: _Data, options: dict[str, Any]) -> _Result:
     xgboost = optional_import("xgboost", "boosting")
     defaults = {"n_estimators": 100, "max_depth": 6, "learning_rate": 0.1, "tree_method": "hist"}
-    return _fit_estimator(xgboost.XGBClassifier, data, defaults, options,
-                          {"random_state": data.seed, "n_jobs": data.threads})
+    return _fit_estimator(
+        xgboost.XGBClassifier, data, defaults, options, {"random_state": data.seed, "n_jobs": data.threads}
+    )
 
 
 def _take(options: dict[str, Any], **defaults: Any) -> dict[str, Any]:
@@ -276,8 +324,10 @@ def _moments(data: _Data) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     needed = X.shape[1] + 1
     few = [f"{name} ({n})" for name, n in zip(data.classes, counts, strict=True) if n < needed]
     if few:
-        raise InputRefused(f"{X.shape[1]} features need at least {needed} samples a class for its covariance, too few of "
-                           f"{', '.join(few)}; add samples or drop features")
+        raise InputRefused(
+            f"{X.shape[1]} features need at least {needed} samples a class for its covariance, too few of "
+            f"{', '.join(few)}; add samples or drop features"
+        )
     groups = [X[data.y == k] for k in range(len(data.classes))]
     mean = np.stack([group.mean(axis=0) for group in groups])
     covariance = np.stack([np.atleast_2d(np.cov(group, rowvar=False)) for group in groups])
@@ -320,7 +370,9 @@ def _gaussian(data: _Data, options: dict[str, Any]) -> _Result:
         raise InputRefused(f"regularisation must lie between 0 and 1, got {share!r}")
     diagonal = np.stack([np.diag(np.diag(matrix)) for matrix in covariance])
     covariance = (1 - share) * covariance + share * diagonal
-    parts = gaussian_parts(mean, covariance, _priors(used["priors"], data.classes, counts), list(data.classes), "gaussian")
+    parts = gaussian_parts(
+        mean, covariance, _priors(used["priors"], data.classes, counts), list(data.classes), "gaussian"
+    )
     return _reject(parts, used["rejection"], data.X.shape[1]), used
 
 
@@ -330,7 +382,9 @@ def _mahalanobis(data: _Data, options: dict[str, Any]) -> _Result:
     mean, covariance, counts = _moments(data)
     pooled = np.einsum("k,kij->ij", (counts - 1) / (counts - 1).sum(), covariance)
     stack = np.repeat(pooled[None], len(mean), axis=0)
-    parts = gaussian_parts(mean, stack, _priors(used["priors"], data.classes, counts), list(data.classes), "mahalanobis")
+    parts = gaussian_parts(
+        mean, stack, _priors(used["priors"], data.classes, counts), list(data.classes), "mahalanobis"
+    )
     return _reject(parts, used["rejection"], data.X.shape[1]), used
 
 
@@ -358,7 +412,9 @@ def _spectral_angle(data: _Data, options: dict[str, Any]) -> _Result:
     settings = {"spread_rad": float(max(np.sqrt(np.mean(own**2)), 1e-6))}
     if used["rejection_angle_rad"] is not None:
         settings["rejection_angle_rad"] = float(used["rejection_angle_rad"])
-    return Parts("spectral_angle", {"direction": direction}, settings, list(data.classes), source="spectral_angle"), used
+    return Parts(
+        "spectral_angle", {"direction": direction}, settings, list(data.classes), source="spectral_angle"
+    ), used
 
 
 def _fit_rules(options: dict[str, Any]) -> Fitted:
@@ -369,11 +425,15 @@ def _fit_rules(options: dict[str, Any]) -> Fitted:
         raise InputRefused("method 'rules' needs rules=path of a TOML file")
     parts = rule_parts(used["rules"])
     classes = tuple(str(label) for label in parts.labels)
-    return Fitted(parts, list(parts.feature_names or ()), classes, {"method": "rules", "options": {"rules": str(used["rules"])}})
+    return Fitted(
+        parts, list(parts.feature_names or ()), classes, {"method": "rules", "options": {"rules": str(used["rules"])}}
+    )
 
 
 def _rules(data: _Data, options: dict[str, Any]) -> _Result:
-    raise InputRefused(f"rules are read, not fitted to the {len(data.y)} samples; use options {sorted(options)} with fit")
+    raise InputRefused(
+        f"rules are read, not fitted to the {len(data.y)} samples; use options {sorted(options)} with fit"
+    )
 
 
 METHODS: dict[str, Callable[[_Data, dict[str, Any]], _Result]] = {

@@ -148,7 +148,7 @@ def pack_nodes(trees: Arrays, ranks: Ranks, n_features: int, lanes: int) -> Node
 def _levels(trees: Arrays) -> list[np.ndarray]:
     """Nodes of each level of all trees; the two children of a node side by side."""
     level = trees["tree_start"][:-1]
-    levels = []
+    levels: list[np.ndarray] = []
     while len(level) and len(levels) <= _MAX_DEPTH + 1:
         levels.append(level)
         inner = level[trees["feature"][level] >= 0]

@@ -66,14 +66,26 @@ class LaneWalker(_Ranked):
     def add(self, planes: np.ndarray, sums: np.ndarray) -> None:
         """Add to ``sums`` ``(classes, pixels)``."""
         from geococa._kernels import forest
+        from geococa._kernels.lanes import LANES
 
         p = self.packed
         block, reached = self.workspace()
         for begin in range(0, planes.shape[1], forest.BLOCK):
             count = min(forest.BLOCK, planes.shape[1] - begin)
-            self.rank(planes, begin, count, forest.LANES, block)
-            forest.add_packed(block, count, self.n_features, p.nodes, p.root, p.depth, p.leaf, p.value, p.tree_class,
-                              reached, sums[:, begin : begin + count])
+            self.rank(planes, begin, count, LANES, block)
+            forest.add_packed(
+                block,
+                count,
+                self.n_features,
+                p.nodes,
+                p.root,
+                p.depth,
+                p.leaf,
+                p.value,
+                p.tree_class,
+                reached,
+                sums[:, begin : begin + count],
+            )
 
     def workspace(self) -> tuple[np.ndarray, np.ndarray]:
         """Block of ranks and leaves reached, for one thread."""
@@ -111,8 +123,21 @@ class BitVectorWalker(_Ranked):
             count = min(size, planes.shape[1] - begin)
             self.rank(planes, begin, count, size, block)
             bitvector.add_bitvectors(
-                ranks, count, p.tree_four, p.four_word, p.feature, p.rank, p.bits, p.tree_words, p.tree_leaf, p.value,
-                p.tree_class, struck, power, leaf, sums[:, begin : begin + count],
+                ranks,
+                count,
+                p.tree_four,
+                p.four_word,
+                p.feature,
+                p.rank,
+                p.bits,
+                p.tree_words,
+                p.tree_leaf,
+                p.value,
+                p.tree_class,
+                struck,
+                power,
+                leaf,
+                sums[:, begin : begin + count],
             )
 
 
@@ -167,22 +192,37 @@ class Ballot:
             forest.mean_shares(sums, count, self._factor, out[:, begin : begin + count])
         return out
 
-    def _blocks(self, planes: np.ndarray) -> Iterator[tuple[int, int, np.ndarray, Callable[[int, int, int], np.ndarray]]]:
+    def _blocks(
+        self, planes: np.ndarray
+    ) -> Iterator[tuple[int, int, np.ndarray, Callable[[int, int, int], np.ndarray]]]:
         """Yield each block's first pixel, number of pixels, ranks, and a function that adds the votes of some trees."""
         from geococa._kernels import forest
+        from geococa._kernels.lanes import LANES
 
         walker, p = self._walker, self._walker.packed
         block, reached = walker.workspace()
         sums = np.zeros((forest.BLOCK, self._votes.shape[1]), dtype=np.uint64)
 
         def vote(count: int, begin: int, end: int) -> np.ndarray:
-            forest.add_votes(block, count, walker.n_features, p.nodes, p.root, p.depth, p.leaf, self._votes, begin, end,
-                             reached, sums)
+            forest.add_votes(
+                block,
+                count,
+                walker.n_features,
+                p.nodes,
+                p.root,
+                p.depth,
+                p.leaf,
+                self._votes,
+                begin,
+                end,
+                reached,
+                sums,
+            )
             return sums
 
         for begin in range(0, planes.shape[1], forest.BLOCK):
             count = min(forest.BLOCK, planes.shape[1] - begin)
-            walker.rank(planes, begin, count, forest.LANES, block)
+            walker.rank(planes, begin, count, LANES, block)
             sums[:] = 0
             yield begin, count, block, vote
 

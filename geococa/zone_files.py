@@ -408,10 +408,9 @@ def _check_range(frame: GeoDataFrame, path: Path) -> None:
         )
     parts = shapely.get_parts(frame.geometry.values)
     bounds = shapely.bounds(parts)
-    if ((bounds[:, 2] - bounds[:, 0]) * unit > 350).any() and (
-        np.abs(shapely.bounds(parts)[:, 1::2]) * unit < 85
-    ).all():
+    width = (bounds[:, 2] - bounds[:, 0]) * unit
+    if ((width > 350) & (width < 360 - 1e-9)).any() and (np.abs(bounds[:, 1::2]) * unit < 85).all():
         raise ZoneError(
-            f"{path}: a polygon spans {float((bounds[:, 2] - bounds[:, 0]).max() * unit):.0f} degrees of longitude; "
+            f"{path}: a polygon spans {float(width.max()):.0f} degrees of longitude; "
             "if it crosses the antimeridian, split it there into a multipolygon"
         )

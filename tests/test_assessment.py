@@ -21,7 +21,9 @@ def map_of(codes, years=None):
     labels = GRID.attach(xr.DataArray(codes.astype("uint8"), dims=("y", "x")))
     land_cover = as_land_cover(labels, NAMES)
     if years:
-        land_cover = xr.concat([land_cover.expand_dims(time=[np.datetime64(f"{y}-12-31", "ns")]) for y in years], "time")
+        land_cover = xr.concat(
+            [land_cover.expand_dims(time=[np.datetime64(f"{y}-12-31", "ns")]) for y in years], "time"
+        )
     return land_cover
 
 
@@ -63,7 +65,7 @@ def test_hectares_that_the_map_misses_are_put_back_by_the_sample(truth):
 
 
 def test_a_run_is_assessed_year_by_year_and_zone_by_zone(truth):
-    left, bottom, right, top = GRID.bounds
+    left, _, right, top = GRID.bounds
     zones = gpd.GeoDataFrame(
         {"zone": ["north", "far"]},
         geometry=gpd.GeoSeries.from_wkt([

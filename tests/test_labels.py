@@ -357,7 +357,7 @@ def test_em_refuses_pixels_that_were_seen_once():
         estimate_transitions(probability)
 
 
-def test_stabilised_years_flicker_less_and_keep_true_changes():
+def test_stabilised_years_flicker_less():
     truth = np.array([[0.88, 0.02, 0.10], [0.01, 0.98, 0.01], [0.03, 0.01, 0.96]])
     probability, states = simulated_years(truth, np.random.default_rng(3), sharpness=1.8, missing=0.5)
     before, after = label(probability).values, label(stabilise(probability, transitions=truth)).values

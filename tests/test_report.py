@@ -395,9 +395,14 @@ def test_unknown_language_is_refused(tmp_path):
         write_report(areas_dataset(), None, tmp_path / "r.html", language="fr")
 
 
-def test_missing_folder_is_refused(tmp_path):
-    with pytest.raises(InputRefused, match="not a folder"):
-        write_report(areas_dataset(), None, tmp_path / "no" / "r.html")
+def test_a_missing_folder_is_made(tmp_path):
+    assert write_report(areas_dataset(), None, tmp_path / "new" / "r.html").is_file()
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InputRefused, match="can't be made"):
+        write_report(areas_dataset(), None, tmp_path / "file" / "r.html")
 
 
 def test_map_of_another_kind_is_refused(tmp_path):

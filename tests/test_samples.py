@@ -76,7 +76,6 @@ class TestExtraction:
         pd.testing.assert_frame_equal(here, there)
 
     def test_rotated_grid_finds_the_same_pixels_as_shapely(self):
-        from affine import Affine
 
         grid = Grid("EPSG:32618", (8, 6, 500_000, 6, -8, 900_000), (40, 40))
         polygon = shapely.Point(500_250, 899_950).buffer(90)

@@ -88,33 +88,44 @@ def _most_records(x: Any, y: Any, first: int, last: int, row_start: int, row_sto
 
 
 @inline
+def _put(records: Any, count: int, row: Any, column: Any, cover: Any, area: Any) -> Any:
+    """Write a record, unless there is none (row -1); returns the number of records."""
+    if row < 0:
+        return count
+    records[0][count], records[1][count], records[2][count], records[3][count] = row, column, cover, area
+    return count + 1
+
+
+@inline
 def _trace(
     x: Any,
     y: Any,
-    first: Any,
-    last: Any,
+    first: int,
+    last: int,
     sign: Any,
     row_start: Any,
     row_stop: Any,
-    columns: Any,
-    record_row: Any,
-    record_column: Any,
-    record_cover: Any,
-    record_area: Any,
+    columns: int,
+    records: Any,
     count: Any,
 ) -> Any:
-    """Leave the records of one ring's edges; pieces that follow each other in one cell share a record.
+    """Leave the records of one ring's edges: row, column, cover, area.
 
-    Returns the number of records so far.
+    Pieces that follow each other in one cell share a record, with nothing between them, not even a piece of another row: so
+    the records of a row are the same whatever the row limits. Returns the number of records so far.
     """
-    here_row, here_column = np.int64(-1), np.int64(-1)
-    here_cover, here_area = 0.0, 0.0
+    row_here, column_here, cover_here, area_here = np.int64(-1), np.int64(-1), 0.0, 0.0
     for i in range(first, last - 1):
         down = y[i + 1] > y[i]
         upper, lower = (i, i + 1) if down else (i + 1, i)
         x_upper, y_upper, x_lower, y_lower = x[upper], y[upper], x[lower], y[lower]
-        if y_upper == y_lower or y_lower <= row_start or y_upper >= row_stop:
+        if y_upper == y_lower:
             continue
+        if y_upper < row_start or y_upper >= row_stop:
+            count = _put(records, count, row_here, column_here, cover_here, area_here)
+            row_here = np.int64(-1)
+            if y_lower <= row_start or y_upper >= row_stop:
+                continue
         height = sign if down else -sign
         row_first = _limit(y_upper, row_start, row_stop - 1)
         row_last = min(np.int64(np.ceil(min(y_lower, np.float64(row_stop)))), row_stop) - 1
@@ -124,8 +135,7 @@ def _trace(
             below = x_upper + (row_first - y_upper) / rise * run
         for row in range(row_first, row_last + 1):
             above = below
-            start = max(y_upper - row, 0.0)
-            stop = 1.0
+            start, stop = max(y_upper - row, 0.0), 1.0
             if y_lower <= row + 1:
                 stop = y_lower - row
                 below = x_lower
@@ -133,53 +143,43 @@ def _trace(
                 below = x_upper + (row + 1 - y_upper) / rise * run
             cover = height * (stop - start)
             left, right = min(above, below), max(above, below)
-            if left >= columns or cover == 0.0:
-                continue
             width = right - left
-            done = 0.0
-            column: Any = np.int64(0)
-            at = left
+            done, at, column = 0.0, left, np.int64(0)
+            if left >= columns:
+                count = _put(records, count, row_here, column_here, cover_here, area_here)
+                row_here = np.int64(-1)
+                continue
             if left < 0.0:
                 # what lies left of the raster counts as a vertical edge on its border
                 done = cover if right <= 0.0 else cover * (-left / width)
                 at = 0.0
-                if here_row != row or here_column != 0:
-                    if here_row >= 0:
-                        record_row[count], record_column[count] = here_row, here_column
-                        record_cover[count], record_area[count] = here_cover, here_area
-                        count += 1
-                    here_row, here_column, here_cover, here_area = np.int64(row), np.int64(0), 0.0, 0.0
-                here_cover += done
+                if row_here != row or column_here != 0:
+                    count = _put(records, count, row_here, column_here, cover_here, area_here)
+                    row_here, column_here, cover_here, area_here = np.int64(row), np.int64(0), 0.0, 0.0
+                cover_here += done
                 if right <= 0.0:
                     continue
             else:
                 column = np.int64(np.floor(left))
             while column < columns:
-                end = column + 1.0
-                upto = cover
-                if right > end:
+                end, upto = right, cover
+                if right > column + 1.0:
+                    end = column + 1.0
                     upto = cover * ((end - left) / width)
-                else:
-                    end = right
                 piece = upto - done
-                if here_row != row or here_column != column:
-                    if here_row >= 0:
-                        record_row[count], record_column[count] = here_row, here_column
-                        record_cover[count], record_area[count] = here_cover, here_area
-                        count += 1
-                    here_row, here_column, here_cover, here_area = np.int64(row), column, 0.0, 0.0
-                here_cover += piece
-                here_area += piece * (0.5 * ((at - column) + (end - column)))
-                done = upto
-                at = end
+                if row_here != row or column_here != column:
+                    count = _put(records, count, row_here, column_here, cover_here, area_here)
+                    row_here, column_here, cover_here, area_here = np.int64(row), column, 0.0, 0.0
+                cover_here += piece
+                area_here += piece * (0.5 * ((at - column) + (end - column)))
+                done, at = upto, end
                 column += 1
                 if at >= right:
                     break
-    if here_row >= 0:
-        record_row[count], record_column[count] = here_row, here_column
-        record_cover[count], record_area[count] = here_cover, here_area
-        count += 1
-    return count
+        if y_lower > row_stop:
+            count = _put(records, count, row_here, column_here, cover_here, area_here)
+            row_here = np.int64(-1)
+    return _put(records, count, row_here, column_here, cover_here, area_here)
 
 
 @inline
@@ -284,6 +284,7 @@ def sweep(
         sorted_cover, sorted_area = _grown(sorted_cover, most), _grown(sorted_area, most)
 
         # records, counting sort by row
+        records = (record_row, record_column, record_cover, record_area)
         count = 0
         for ring in range(zone_rings[zone], zone_rings[zone + 1]):
             first, last = ring_offsets[ring], ring_offsets[ring + 1]
@@ -291,21 +292,7 @@ def sweep(
                 continue
             # with y downwards, the inside lies right of an edge that goes down when the signed area is negative
             sign = -1.0 if (_signed_area(x, y, first, last) > 0.0) != ring_hole[ring] else 1.0
-            count = _trace(
-                x,
-                y,
-                first,
-                last,
-                sign,
-                first_row,
-                stop_row,
-                columns,
-                record_row,
-                record_column,
-                record_cover,
-                record_area,
-                count,
-            )
+            count = _trace(x, y, first, last, sign, first_row, stop_row, columns, records, count)
         height = stop_row - first_row
         row_offsets = _grown(row_offsets, height + 2)
         row_offsets[: height + 2] = 0

@@ -117,7 +117,7 @@
     map.on("blur", () => map.scrollWheelZoom.disable());
     L.control.scale({ imperial: false, maxWidth: 140 }).addTo(map);
     ["cover", "unobserved", "coca"].forEach((name, i) => { map.createPane(name).style.zIndex = 250 + i; });
-    map.getPane("cover").style.opacity = 0.8;
+    map.getPane("cover").style.opacity = 0.7;
     ["cover", "unobserved", "coca"].forEach((name) => { map.getPane(name).style.pointerEvents = "none"; });
 
     const EMPTY = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw==";
@@ -135,11 +135,11 @@
     map.setMaxBounds(extent.pad(0.6));
     map.setMinZoom(Math.max(0, map.getZoom() - 1.5));
 
-    // The finest picture whose pixels are still a screen pixel wide: finer ones would lose small plots.
+    // The finest picture whose pixels are still wider than a screen pixel: finer ones would lose small plots.
     function level(tile) {
       const fits = tile.levels.findIndex((one) => {
         const west = map.project([one.bounds[1][0], one.bounds[0][1]]), east = map.project(one.bounds[1]);
-        return (east.x - west.x) / one.columns >= 1;
+        return (east.x - west.x) / one.columns >= 1.5;
       });
       return fits === -1 ? tile.levels.length - 1 : fits;
     }

@@ -74,9 +74,7 @@ def _acquisition(moment: datetime, cover: float, extent: tuple[float, float, flo
     )
 
 
-def acquisition_on(
-    date: object, cover: float, extent: tuple[float, float, float, float], seed: int
-) -> Acquisition:
+def acquisition_on(date: object, cover: float, extent: tuple[float, float, float, float], seed: int) -> Acquisition:
     """Overpass on any day, with a cloud cover drawn around the mean ``cover``."""
     day = np.datetime64(date, "D").astype(datetime)  # type: ignore[call-overload]
     moment = datetime(day.year, day.month, day.day, 15, 26, 41, tzinfo=UTC)
@@ -121,8 +119,9 @@ def plan_acquisitions(
 
 
 def product_id(acquisition: Acquisition, tile: str) -> str:
-    """Name of a product in the Sentinel-2 naming convention, such as
-    ``S2A_MSIL2A_20190115T152641_N0211_R025_T18NXG_20190115T190000``.
+    """Name of a product in the Sentinel-2 naming convention.
+
+    For example ``S2A_MSIL2A_20190115T152641_N0211_R025_T18NXG_20190115T190000``.
     """
     satellite = acquisition.platform[-2:].upper().replace("2", "S2")
     day = acquisition.moment.strftime("%Y%m%d")

@@ -24,7 +24,15 @@ CODE = {name: code for code, name in enumerate(CLASSES, start=1)}
 
 _PRECISION_M = 1e-3  # vertices lie on a lattice of a millimetre, which makes noding robust
 _EDGE_M = 50.0
-_RANK = {"forest": 0, "secondary_forest": 1, "pasture": 2, "other_crops": 3, "bare_soil": 4, "settlement": 5, "water": 6}
+_RANK = {
+    "forest": 0,
+    "secondary_forest": 1,
+    "pasture": 2,
+    "other_crops": 3,
+    "bare_soil": 4,
+    "settlement": 5,
+    "water": 6,
+}
 _COCA_RANK = 9
 
 
@@ -107,7 +115,7 @@ def draw_patches(
     access = [line for line, _ in rivers] + roads
     plots = grow_plots(frame, parks, access, blocked, years, seed, coca_density)
     first = len(plots.years) - len(years) - 1
-    planted, ever, since = (part[:, first:] for part in (plots.planted, plots.ever(), plots.since()))
+    planted, ever, since = plots.planted[:, first:], plots.ever()[:, first:], plots.since()[:, first:]
     for number, shape in enumerate(plots.geometry, start=1):
         one = number - 1
         fallow = np.where(ever[one], CODE["secondary_forest"], 0)

@@ -142,7 +142,7 @@ def _coarsen(array: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(array.reshape(shape).mean(axis=(-3, -1)))
 
 
-def sky(world: Landscape, grid: Grid, acquisition: Acquisition) -> xr.Dataset:
+def sky(grid: Grid, acquisition: Acquisition) -> xr.Dataset:
     """True state of the sky, see `Landscape.sky`."""
     state = observe_sky(acquisition.weather, *_centres(grid))
     parts = {"cloud": state.cloud, "shadow": state.shadow, "haze": state.haze, "gap": state.gap}
@@ -150,9 +150,7 @@ def sky(world: Landscape, grid: Grid, acquisition: Acquisition) -> xr.Dataset:
     return xr.Dataset(arrays)
 
 
-def scene(
-    world: Landscape, grid: Grid, acquisition: Acquisition, *, weather: bool = True, noise: bool = True
-) -> Scene:
+def scene(world: Landscape, grid: Grid, acquisition: Acquisition, *, weather: bool = True, noise: bool = True) -> Scene:
     """Draw an image at native resolution."""
     coarse = coarse_grid(grid)
     ground, known = _ground(world, grid, acquisition)
@@ -192,9 +190,7 @@ def _clear(acquisition: Acquisition) -> Weather:
     return replace(acquisition.weather, threshold=float("inf"), haze=0.0, gap=None)
 
 
-def _noise(
-    world: Landscape, grid: Grid, acquisition: Acquisition, positions: NDArray[np.int_]
-) -> NDArray[np.float64]:
+def _noise(world: Landscape, grid: Grid, acquisition: Acquisition, positions: NDArray[np.int_]) -> NDArray[np.float64]:
     """Independent normal numbers for each pixel, band and date; the same for a pixel in every window."""
     t = grid.transform
     column = (np.arange(grid.shape[1]) + np.rint(t.c / t.a)).astype(np.int64)[None, :]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pyproj
 import xarray as xr
 
 from geococa.grid import Grid
@@ -81,6 +82,6 @@ def simple_land_cover(
     array = xr.DataArray(np.stack(slices), dims=("time", "y", "x"), coords={"time": time}, name="land_cover")
     array.attrs = {"kind": "land_cover", "long_name": "land cover", "nodata": NO_DATA, "units": "1"}
     array.attrs |= Legend.of(CLASSES).to_attrs()
-    out = Grid("EPSG:32618", (pixel_m, 0, 600000.0, 0, -pixel_m, 250020.0), shape).attach(array)
+    out = Grid(pyproj.CRS.from_epsg(32618), (pixel_m, 0, 600000.0, 0, -pixel_m, 250020.0), shape).attach(array)
     out.encoding["_FillValue"] = NO_DATA
     return out

@@ -74,7 +74,12 @@ def _place(points: NDArray[np.float64], turn: float, centre: tuple[float, float]
 
 
 def meander(
-    rng: np.random.Generator, start: tuple[float, float], end: tuple[float, float], *, swing: float, step_m: float = 30.0
+    rng: np.random.Generator,
+    start: tuple[float, float],
+    end: tuple[float, float],
+    *,
+    swing: float,
+    step_m: float = 30.0,
 ) -> Any:
     """Winding line from ``start`` to ``end``: waves of several lengths across the straight line.
 

@@ -7,13 +7,24 @@ maps come back: coca lies between young secondary forest and pasture, and a harv
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geococa.synthetic.cover import CODE
 
-__all__ = ["BANDS", "COARSE_BANDS", "FINE_BANDS", "LATENT", "TEXTURE_SD", "Traits", "canopy_of_coca", "draw_traits", "mean_spectra"]
+__all__ = [
+    "BANDS",
+    "COARSE_BANDS",
+    "FINE_BANDS",
+    "LATENT",
+    "TEXTURE_SD",
+    "Traits",
+    "canopy_of_coca",
+    "draw_traits",
+    "mean_spectra",
+]
 
 FINE_BANDS = ("blue", "green", "red", "nir")
 """Bands with 10 m pixels."""
@@ -80,15 +91,13 @@ def draw_traits(count: int, rng: np.random.Generator) -> Traits:
         phase=rng.random(count),
         recovery_days=rng.uniform(60.0, 90.0, count),
         planting_day=rng.uniform(5.0, 150.0, count),
-        full_canopy=rng.uniform(0.62, 0.95, count),
+        full_canopy=rng.uniform(0.75, 1.0, count),
         share=rng.random(count),
         latent=rng.normal(size=(count, 4)) * _PATCH_SD,
     )
 
 
-def canopy_of_coca(
-    day: float, age: NDArray[np.int64], traits: Traits, patch: NDArray[np.int64]
-) -> NDArray[np.float64]:
+def canopy_of_coca(day: float, age: NDArray[np.int64], traits: Traits, patch: NDArray[np.int64]) -> NDArray[np.float64]:
     """Share of the ground that coca leaves cover.
 
     A plot is stripped three to seven times a year, out of step with its neighbours; the leaves come back
@@ -98,7 +107,7 @@ def canopy_of_coca(
     Parameters
     ----------
     day : float
-        Days since 1 January 2000 (fixes the phase) modulo a year gives the day of the year.
+        Days since 1 January 2000.
     age : numpy.ndarray of int64, shape (n,)
         Years since the plot was (re)planted, 0 in that year.
     traits : Traits
@@ -110,7 +119,7 @@ def canopy_of_coca(
     interval = _DAYS / traits.harvests_a_year[patch]
     since_harvest = (day + traits.phase[patch] * interval) % interval
     recovered = 1.0 / (1.0 + np.exp(-(since_harvest / traits.recovery_days[patch] - 0.45) * 9.0))
-    leaves = 0.30 + 0.70 * recovered
+    leaves = 0.40 + 0.60 * recovered
     grown = (age * _DAYS + of_year - traits.planting_day[patch]) / (1.5 * _DAYS)
     maturity = np.where(grown < 0, 0.0, 0.35 + 0.65 * np.clip(grown, 0.0, 1.0))
     # a first year without harvest
@@ -149,7 +158,7 @@ def mean_spectra(
     dry = 0.5 + 0.5 * np.cos(2 * np.pi * (day % _DAYS - 30.0) / _DAYS)  # driest about the end of January
     share = traits.share[patch]
 
-    def mix(name: str, first: str, second: str, weight: NDArray[np.float64]) -> None:
+    def mix(name: str, first: str, second: str, weight: NDArray[np.floating[Any]]) -> None:
         chosen = code == CODE[name]
         w = np.clip(weight[chosen], 0.0, 1.0)[:, None]
         out[chosen] = w * members[first] + (1 - w) * members[second]

@@ -214,7 +214,7 @@ class Landscape:
 
     def sky(self, grid: Grid, date: object) -> xr.Dataset:
         """True state of the sky on a date: ``cloud`` and ``shadow`` (0..1), ``haze``, ``gap`` (bool), dims (y, x)."""
-        return images.sky(self, grid, self.acquisition(date))
+        return images.sky(grid, self.acquisition(date))
 
     def render(
         self,
