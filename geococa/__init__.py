@@ -37,11 +37,11 @@ _PUBLIC: dict[str, tuple[str, ...]] = {
     "samples": ("read_samples", "spatial_folds", "split_samples", "training_table"),
     "models": ("Model", "read_model", "train"),
     "classification": ("classify",),
-    "labels": ("label", "sieve", "smooth", "stabilise"),
-    "coca_plots": ("coca_plots", "follow_plots"),
+    "labels": ("estimate_transitions", "label", "majority", "sieve", "sieve_strips", "smooth", "stabilise"),
+    "coca_plots": ("follow_plots", "merge_plots", "trace_plots"),
     "zones": ("Coverage", "buffer_rings", "coverage_fraction", "own_tiles", "read_zones"),
     "areas": ("areas_table", "merge_areas", "zonal_area", "zonal_statistics"),
-    "change": ("persistence", "transitions"),
+    "change": ("new_and_abandoned", "persistence", "sustained_change", "transitions"),
     "accuracy": ("adjusted_area", "error_matrix", "sample_design"),
     "cutoff": ("cutoff_area",),
     "skill": ("skill_table",),
@@ -60,7 +60,6 @@ __all__ = [*_HOME, *_MODULES, "__version__"]
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         value = getattr(importlib.import_module(f"geococa.{_HOME[name]}"), name)
-        # a function may share its module's name (coca_plots): the public name is the function
         globals()[name] = value
         return value
     if name in _MODULES:

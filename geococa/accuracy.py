@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -65,7 +66,8 @@ def adjusted_area(
     classes : sequence of str, optional
         Class names, for a plain array of counts.
     population_px : mapping or sequence, optional
-        Number of pixels of each stratum, for the finite population correction; without it the population counts as large.
+        Number of pixels of each stratum, for the finite population correction of the hectares; without it the population
+        counts as large.
     variance : {"unbiased", "plug_in"}
         Of the hectares: divide by ``n - 1``, or put the sample's share in the formula for a known population, as some
         tools do (smaller by one in ``n``).
@@ -101,8 +103,8 @@ def adjusted_area(
     drawn = _design(table, mapped_area_ha, population_px, design)
     areas = table.stratum_areas_ha(mapped_area_ha)
     total = float(areas.sum())
-    means = sample_means(_indicators(table), drawn)
-    area = sample_means(_indicators(table), drawn, variance=variance) if variance != "unbiased" else means
+    means = sample_means(_indicators(table), replace(drawn, population=None))
+    area = sample_means(_indicators(table), drawn, variance=variance)
     rows = [_class_row(table, k, means, area, total, drawn, confidence, interval) for k in range(len(table.classes))]
     out = pd.DataFrame(rows, index=pd.Index(table.classes, name="class"))
     if table.strata == table.classes:

@@ -169,6 +169,9 @@ def _zone_row(
     except AccuracyError:
         return empty | {"status": "not estimable"}
     row = table.loc["inside"]
+    if not row["se_ha"] > 0:
+        # all samples agreed: that proves neither that there is none nor that there is no error
+        return empty | {"n": int(row["n"]), "status": "not estimable"}
     return {"zone": zone, "year": year} | {
         name: row[name] for name in ("area_ha", "se_ha", "ci_low_ha", "ci_high_ha", "n", "status")
     }

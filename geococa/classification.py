@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["classify"]
 
-_CHUNK = 1 << 15
+_CHUNK = 32_760  # pixels a task; the block of the forest kernels
 _FEW = 1000
 _FAR = 20.0
 

@@ -21,12 +21,12 @@ from geococa.segments import CellWeights, Segments
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
 
-__all__ = ["coca_plots", "follow_plots", "merge_plots"]
+__all__ = ["follow_plots", "merge_plots", "trace_plots"]
 
 _GEOD = pyproj.Geod(ellps="WGS84")
 
 
-def coca_plots(
+def trace_plots(
     land_cover: xr.DataArray,
     *,
     class_name: str = "coca",
@@ -75,7 +75,7 @@ def coca_plots(
     >>> codes[2:5, 3:8] = 1
     >>> grid = geococa.Grid("EPSG:32618", (10, 0, 500000, 0, -10, 200000), (10, 10))
     >>> land_cover = grid.attach(geococa.as_land_cover(xr.DataArray(codes, dims=("y", "x")), ["coca", "forest"]))
-    >>> plots = coca_plots(land_cover)
+    >>> plots = trace_plots(land_cover)
     >>> plots.area_ha.round(3).tolist(), plots.geometry.area.tolist()
     ([0.15], [1500.0])
     """
@@ -105,14 +105,14 @@ def merge_plots(parts: Sequence[GeoDataFrame], *, zones: GeoDataFrame | None = N
     Parameters
     ----------
     parts : sequence of geopandas.GeoDataFrame
-        From `coca_plots` on tiles of one grid that do not overlap, 8-connected, in one CRS.
+        From `trace_plots` on tiles of one grid that do not overlap, 8-connected, in one CRS.
     zones : geopandas.GeoDataFrame, optional
-        As in `coca_plots`.
+        As in `trace_plots`.
 
     Returns
     -------
     geopandas.GeoDataFrame
-        What `coca_plots` gives for the whole map: hectares, order and ids do not depend on the tiles.
+        What `trace_plots` gives for the whole map: hectares, order and ids do not depend on the tiles.
 
     Raises
     ------
@@ -124,7 +124,7 @@ def merge_plots(parts: Sequence[GeoDataFrame], *, zones: GeoDataFrame | None = N
     import geopandas
 
     if not parts:
-        raise InputRefused("there are no plots to merge; give at least one result of geococa.coca_plots")
+        raise InputRefused("there are no plots to merge; give at least one result of geococa.trace_plots")
     if any(part.crs != parts[0].crs for part in parts):
         raise GridMismatch(
             f"the plots are in different CRSs ({sorted({str(p.crs)[:40] for p in parts})}); merge each CRS by itself"

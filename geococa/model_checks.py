@@ -26,7 +26,7 @@ _TREE_ARRAYS = {
     "base": (np.float64, 1),
 }
 _GAUSSIAN_ARRAYS = {"mean": (np.float64, 2), "whitening": (np.float64, 3), "constant": (np.float64, 1)}
-_KINDS: dict[str, dict[str, tuple[type, int]]] = {
+_KINDS: dict[str, dict[str, tuple[Any, int]]] = {
     "forest": _TREE_ARRAYS,
     "boosting": _TREE_ARRAYS,
     "gaussian": _GAUSSIAN_ARRAYS,
@@ -47,7 +47,7 @@ def check_arrays(
     """
     if kind not in _KINDS:
         raise ModelRefused(f"unknown kind of model {kind!r}; known are {', '.join(_KINDS)}")
-    wanted: dict[str, tuple[type, int]] = {
+    wanted: dict[str, tuple[Any, int]] = {
         **_KINDS[kind],
         **({"scaling": (np.float64, 2)} if settings.get("scaling") else {}),
     }

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Model", "read_model", "train"]
 
 _FORMAT = "geococa model 1"
-_CHUNK = 1 << 15
+_CHUNK = 32_760  # pixels a task; the block of the forest kernels
 _EXTRA = ("transitions", "training_range")
 
 

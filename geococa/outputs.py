@@ -16,7 +16,7 @@ import xarray as xr
 
 from geococa.areas import areas_table
 from geococa.assessment import Assessment, assess_run
-from geococa.coca_plots import coca_plots as trace_plots
+from geococa.coca_plots import trace_plots
 from geococa.errors import InputRefused
 from geococa.grid import Grid
 from geococa.ledger import file_sha256, replace_file

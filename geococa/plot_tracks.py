@@ -59,7 +59,7 @@ def follow_plots(
     Parameters
     ----------
     plots : geopandas.GeoDataFrame
-        From `geococa.coca_plots`, two or more years; ``attrs["years"]`` names years that may have no plot at all.
+        From `geococa.trace_plots`, two or more years; ``attrs["years"]`` names years that may have no plot at all.
     land_cover : xarray.DataArray, optional
         The maps the plots come from. A plot that is gone in a year while more than half of its land was not observed counts as
         ``unobserved``, not as ``abandoned``. Without it every absence counts as abandonment.
@@ -101,7 +101,7 @@ def follow_plots(
 
     missing = [name for name in ("plot_id", "year", "area_ha") if name not in plots]
     if missing:
-        raise InputRefused(f"the plots lack the columns {missing}; make them with geococa.coca_plots")
+        raise InputRefused(f"the plots lack the columns {missing}; make them with geococa.trace_plots")
     for name, value in (("min_overlap", min_overlap), ("change_share", change_share)):
         if not 0.0 < value <= 1.0:
             raise InputRefused(f"{name} must be above 0 and at most 1, got {value!r}")

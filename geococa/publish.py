@@ -71,7 +71,7 @@ def publish(
     out : path-like
         Folder to make or to refresh. A folder with any other file in it is refused.
     plots : geopandas.GeoDataFrame, optional
-        Plots with ``year``, ``area_ha`` and geometry (`geococa.coca_plots`), perhaps ``zone``.
+        Plots with ``year``, ``area_ha`` and geometry (`geococa.trace_plots`), perhaps ``zone``.
     land_cover : xarray.DataArray or mapping of str to xarray.DataArray, optional
         Land-cover maps; their patches are counted where ``plots`` are not given. Tiles must not overlap.
     class_name : str
@@ -121,7 +121,7 @@ def publish(
     if areas is None and plots is None and land_cover is None:
         raise InputRefused("nothing to publish: give areas, plots or land_cover")
     if include_plots and plots is None:
-        raise InputRefused("include_plots needs plots; make them with geococa.coca_plots(land_cover)")
+        raise InputRefused("include_plots needs plots; make them with geococa.trace_plots(land_cover)")
     points = _points(plots, land_cover, class_name)
     files: dict[str, str] = {}
     if areas is not None:
@@ -238,7 +238,7 @@ def _base_cells(plots: pd.DataFrame, rules: _Rules) -> pd.DataFrame:
     """1 km cells by year: hectares, plots, and whether they may be shown; coarser cells are made of these only."""
     missing = [name for name in ("year", "area_ha") if name not in plots.columns]
     if missing:
-        raise InputRefused(f"plots lack {missing}, have {list(plots.columns)}; geococa.coca_plots makes them")
+        raise InputRefused(f"plots lack {missing}, have {list(plots.columns)}; geococa.trace_plots makes them")
     longitude, latitude = _centres(plots)
     if len(latitude) and not (np.abs(latitude) <= _LARGEST_LATITUDE).all():
         raise InputRefused(

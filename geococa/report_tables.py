@@ -79,7 +79,7 @@ class ZoneSeries:
 def format_number(value: Any, digits: int = 1, *, sign: bool = False) -> str:
     """Write a number as people of either language read it: narrow spaces between thousands, a point, a real minus.
 
-    A value that is not zero but would round to zero is written ``<0.1``, since "0.0 ha" reads as "no coca".
+    A value that is not zero but would round to zero is written ``<0.1`` (or ``>−0.1``), since "0.0 ha" reads as "no coca".
 
     Examples
     --------
@@ -90,7 +90,7 @@ def format_number(value: Any, digits: int = 1, *, sign: bool = False) -> str:
         return "–"
     smallest = 10.0**-digits
     if value != 0 and abs(value) < smallest / 2:
-        return f"{'−' if value < 0 else ''}<{smallest:.{digits}f}"
+        return f"{'>−' if value < 0 else '<'}{smallest:.{digits}f}"
     text = f"{abs(value):,.{digits}f}".replace(",", _NARROW_SPACE)
     if value < 0 and any(c in "123456789" for c in text):
         return "−" + text

@@ -10,7 +10,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geococa.coca_plots import coca_plots, follow_plots, merge_plots
+from geococa.coca_plots import follow_plots, merge_plots, trace_plots
 from geococa.errors import GridMismatch, InputRefused
 from geococa.grid import Grid
 from geococa.legend import as_land_cover
@@ -43,7 +43,7 @@ def test_polygons_equal_those_of_rasterio(connectivity):
     from rasterio.features import shapes
 
     codes = random_codes(1)
-    plots = coca_plots(land_cover_of(codes), connectivity=connectivity)
+    plots = trace_plots(land_cover_of(codes), connectivity=connectivity)
     expected = [
         shapely.geometry.shape(geometry)
         for geometry, value in shapes(codes, mask=codes == 1, connectivity=connectivity, transform=GRID.transform)
@@ -63,7 +63,7 @@ def test_polygons_equal_those_of_rasterio(connectivity):
 @given(seed=st.integers(0, 1000), share=st.floats(0, 1))
 def test_plots_add_up_to_the_hectares_of_the_raster(seed, share):
     codes = random_codes(seed, share=share)
-    plots = coca_plots(land_cover_of(codes))
+    plots = trace_plots(land_cover_of(codes))
     area = np.broadcast_to(GRID.cell_area_ha(), GRID.shape)
     assert plots.area_ha.sum() == pytest.approx(area[codes == 1].sum(), rel=1e-9)
     assert plots.geometry.area.sum() == pytest.approx(100.0 * (codes == 1).sum(), rel=1e-12)
@@ -73,7 +73,7 @@ def test_hectares_are_ellipsoidal_on_a_map_in_degrees():
     grid = Grid("EPSG:4326", (0.001, 0, -72, 0, -0.001, 8), (10, 10))
     codes = np.full((10, 10), 2)
     codes[2:7, 3:9] = 1
-    plot = coca_plots(land_cover_of(codes, grid)).iloc[0]
+    plot = trace_plots(land_cover_of(codes, grid)).iloc[0]
     edges = shapely.segmentize(plot.geometry, 1e-4)
     area, _ = pyproj.Geod(ellps="WGS84").geometry_area_perimeter(shapely.geometry.polygon.orient(edges))
     assert plot.area_ha == pytest.approx(area / 1e4, rel=1e-6)
@@ -83,7 +83,7 @@ def test_perimeter_is_geodesic_and_counts_holes():
     codes = np.full((40, 50), 2)
     codes[10:20, 10:20] = 1
     codes[14:16, 14:16] = 2
-    plot = coca_plots(land_cover_of(codes)).iloc[0]
+    plot = trace_plots(land_cover_of(codes)).iloc[0]
     # at the central meridian of a UTM zone a metre on the map is 1/0.9996 m on the ground
     assert plot.perimeter_m == pytest.approx((400 + 80) / 0.9996, rel=1e-5)
     assert plot.compactness == pytest.approx(4 * np.pi * plot.area_ha * 1e4 / plot.perimeter_m**2)
@@ -92,7 +92,7 @@ def test_perimeter_is_geodesic_and_counts_holes():
 def test_a_square_has_the_compactness_of_a_square():
     codes = np.full((40, 50), 2)
     codes[10:20, 10:20] = 1
-    assert coca_plots(land_cover_of(codes)).compactness[0] == pytest.approx(np.pi / 4, rel=1e-4)
+    assert trace_plots(land_cover_of(codes)).compactness[0] == pytest.approx(np.pi / 4, rel=1e-4)
 
 
 def test_mean_probability_is_that_of_the_observed_cells():
@@ -106,7 +106,7 @@ def test_mean_probability_is_that_of_the_observed_cells():
             np.stack([values, 1 - values]), dims=("land_cover", "y", "x"), coords={"land_cover": ["coca", "forest"]}
         )
     )
-    plots = coca_plots(land_cover_of(codes), probability=probability)
+    plots = trace_plots(land_cover_of(codes), probability=probability)
     assert plots.mean_probability[0] == pytest.approx(np.nanmean(values[5:7, 5:10].astype(float)), rel=1e-9)
 
 
@@ -120,7 +120,7 @@ def test_probability_of_other_years_is_refused():
         )
     )
     with pytest.raises(GridMismatch, match="2001"):
-        coca_plots(land_cover_of(codes), probability=probability)
+        trace_plots(land_cover_of(codes), probability=probability)
 
 
 def test_zone_is_the_one_that_holds_most_and_distance_is_signed():
@@ -130,19 +130,19 @@ def test_zone_is_the_one_that_holds_most_and_distance_is_signed():
     park = shapely.box(500_000, 299_800, 500_120, 300_000)
     rest = shapely.box(500_120, 299_800, 500_300, 300_000)
     zones = geopandas.GeoDataFrame({"zone": ["park", "reserve"]}, geometry=[park, rest], crs=GRID.crs)
-    plots = coca_plots(land_cover_of(codes), zones=zones.to_crs("EPSG:4326"))
+    plots = trace_plots(land_cover_of(codes), zones=zones.to_crs("EPSG:4326"))
     assert plots.zone[0] in ("park", "reserve")
     assert pd.isna(plots.zone[1])
     assert plots.distance_to_edge_m[1] == pytest.approx(-np.hypot(100, 100), abs=0.5)
     inside = codes * 0 + 2
     inside[5:7, 3:5] = 1
-    assert coca_plots(land_cover_of(inside), zones=zones).distance_to_edge_m[0] == pytest.approx(30, abs=0.5)
+    assert trace_plots(land_cover_of(inside), zones=zones).distance_to_edge_m[0] == pytest.approx(30, abs=0.5)
 
 
 def test_plots_are_numbered_by_year_and_place():
     codes = np.full((2, 40, 50), 2)
     codes[0, 30, 5] = codes[0, 3, 40] = codes[0, 3, 2] = codes[1, 0, 0] = 1
-    plots = coca_plots(land_cover_of(codes))
+    plots = trace_plots(land_cover_of(codes))
     assert plots.plot_id.tolist() == [1, 2, 3, 4]
     assert plots.year.tolist() == [2015, 2015, 2015, 2016]
     assert [tuple(p) for p in plots.geometry.bounds[["minx", "maxy"]].iloc[:3].to_numpy()] == [
@@ -155,14 +155,14 @@ def test_plots_are_numbered_by_year_and_place():
 def test_a_year_without_plots_is_remembered():
     codes = np.full((2, 40, 50), 2)
     codes[0, 3, 3] = 1
-    plots = coca_plots(land_cover_of(codes))
+    plots = trace_plots(land_cover_of(codes))
     assert plots.attrs["years"] == [2015, 2016]
-    assert coca_plots(land_cover_of(codes[1])).empty
+    assert trace_plots(land_cover_of(codes[1])).empty
 
 
 def test_unknown_class_is_refused():
     with pytest.raises(InputRefused, match="coco"):
-        coca_plots(land_cover_of(random_codes(0)), class_name="coco")
+        trace_plots(land_cover_of(random_codes(0)), class_name="coco")
 
 
 @settings(max_examples=15, deadline=None)
@@ -170,8 +170,8 @@ def test_unknown_class_is_refused():
 def test_tiles_merged_are_the_plots_of_the_whole_map(seed, rows, columns):
     land_cover = land_cover_of(np.stack([random_codes(seed), random_codes(seed + 1)]))
     cuts = [(0, rows, 0, columns), (0, rows, columns, 50), (rows, 40, 0, columns), (rows, 40, columns, 50)]
-    parts = [coca_plots(window(land_cover, *cut)) for cut in cuts]
-    whole, merged = coca_plots(land_cover), merge_plots(parts[::-1])
+    parts = [trace_plots(window(land_cover, *cut)) for cut in cuts]
+    whole, merged = trace_plots(land_cover), merge_plots(parts[::-1])
     assert shapely.equals(whole.geometry.to_numpy(), merged.geometry.to_numpy()).all()
     columns_checked = ["plot_id", "year", "area_ha", "perimeter_m", "compactness"]
     pd.testing.assert_frame_equal(
@@ -180,7 +180,7 @@ def test_tiles_merged_are_the_plots_of_the_whole_map(seed, rows, columns):
 
 
 def test_merge_refuses_plots_in_two_crs():
-    plots = coca_plots(land_cover_of(random_codes(0)))
+    plots = trace_plots(land_cover_of(random_codes(0)))
     with pytest.raises(GridMismatch, match="CRS"):
         merge_plots([plots, plots.to_crs("EPSG:4326")])
 
@@ -236,14 +236,14 @@ EXPECTED = [
 def test_a_scripted_story_of_ten_years_is_recovered_exactly():
     codes = story()
     codes[6:8, 5:13, 5:13] = 2
-    tracks = follow_plots(coca_plots(land_cover_of(codes)))
+    tracks = follow_plots(trace_plots(land_cover_of(codes)))
     got = sorted(zip(tracks.year.tolist(), tracks.track_id.tolist(), tracks.event.tolist(), strict=True))
     assert got == sorted(EXPECTED)
 
 
 def test_ages_parents_and_hectares_of_the_story():
     codes = story()
-    plots = coca_plots(land_cover_of(codes))
+    plots = trace_plots(land_cover_of(codes))
     tracks = follow_plots(plots).set_index(["year", "track_id"])
     assert tracks.loc[(2018, 1), "parents"] == "1 3"
     assert tracks.loc[(2019, 4), "parents"] == "1"
@@ -261,9 +261,9 @@ def test_ages_parents_and_hectares_of_the_story():
 
 def test_track_ids_do_not_depend_on_the_tiles():
     land_cover = land_cover_of(story())
-    whole = follow_plots(coca_plots(land_cover))
+    whole = follow_plots(trace_plots(land_cover))
     cuts = [(0, 8, 0, 15), (0, 8, 15, 50), (8, 40, 0, 15), (8, 40, 15, 50)]
-    tiled = follow_plots(merge_plots([coca_plots(window(land_cover, *cut)) for cut in cuts]))
+    tiled = follow_plots(merge_plots([trace_plots(window(land_cover, *cut)) for cut in cuts]))
     columns = ["year", "track_id", "event", "age_years", "parents"]
     pd.testing.assert_frame_equal(pd.DataFrame(whole[columns]), pd.DataFrame(tiled[columns]))
 
@@ -273,7 +273,7 @@ def test_a_plot_under_cloud_is_not_abandoned():
     codes[:, 5:13, 5:13] = 1
     codes[1] = 255
     land_cover = land_cover_of(codes)
-    plots = coca_plots(land_cover)
+    plots = trace_plots(land_cover)
     assert follow_plots(plots, land_cover=land_cover).event.tolist() == ["new", "unobserved", "persistent"]
     assert follow_plots(plots).event.tolist() == ["new", "abandoned", "replanted"]
 
@@ -281,18 +281,18 @@ def test_a_plot_under_cloud_is_not_abandoned():
 def test_shrunk_beyond_the_threshold():
     codes = np.full((2, 40, 50), 2)
     codes[0, 5:15, 5:15] = codes[1, 5:13, 5:15] = 1
-    plots = coca_plots(land_cover_of(codes))
+    plots = trace_plots(land_cover_of(codes))
     assert follow_plots(plots).event.tolist() == ["new", "shrunk"]
     assert follow_plots(plots, change_share=0.3).event.tolist() == ["new", "persistent"]
 
 
 def test_follow_refuses_tables_without_years():
     with pytest.raises(InputRefused, match="year"):
-        follow_plots(coca_plots(land_cover_of(random_codes(0))).drop(columns="year"))
+        follow_plots(trace_plots(land_cover_of(random_codes(0))).drop(columns="year"))
 
 
 def test_tracks_go_through_geopackage_and_geoparquet(tmp_path):
-    tracks = follow_plots(coca_plots(land_cover_of(story())))
+    tracks = follow_plots(trace_plots(land_cover_of(story())))
     tracks.to_parquet(tmp_path / "plots.parquet")
     tracks.to_file(tmp_path / "plots.gpkg")
     for back in (geopandas.read_parquet(tmp_path / "plots.parquet"), geopandas.read_file(tmp_path / "plots.gpkg")):

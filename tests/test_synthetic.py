@@ -31,9 +31,12 @@ YEARS = range(2020, 2023)
 
 @pytest.fixture(scope="module")
 def world():
-    return landscape(
-        size_m=1200, years=YEARS, dates_per_year=3, seed=5, samples_per_class=12, validation_points=80
-    )
+    return landscape(size_m=1200, years=YEARS, dates_per_year=3, seed=5, samples_per_class=12, validation_points=80)
+
+
+@pytest.fixture(scope="module")
+def wide():
+    return landscape(size_m=3500, years=[2020], dates_per_year=1, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +67,8 @@ def digest(folder):
 
 def test_classes_of_a_year_partition_every_park(world):
     total = world.truth_areas().groupby(["park", "year"])["area_ha"].sum().unstack()
-    parks = world.parks.set_index("park").geometry.map(area_ha)
-    assert (total.sub(parks, axis=0).abs().max(axis=1) <= 1e-9 * parks).all()
+    for park, outline in world.parks.set_index("park").geometry.items():
+        assert total.loc[park].to_numpy() == pytest.approx(area_ha(outline), rel=1e-9)
 
 
 def test_area_agrees_with_geodesic_polygons(world):
@@ -141,9 +144,8 @@ def test_any_number_of_tiles_has_unique_ids(tiles):
 # Plots ------------------------------------------------------------------------------------------------------------
 
 
-def test_plot_sizes_are_log_normal_around_0_7_ha():
-    big = landscape(size_m=3500, years=[2020], dates_per_year=1, seed=3)
-    sizes = np.log(big.plots.drop_duplicates("plot")["area_ha"])
+def test_plot_sizes_are_log_normal_around_0_7_ha(wide):
+    sizes = np.log(wide.plots.drop_duplicates("plot")["area_ha"])
     assert len(sizes) > 200
     assert np.exp(sizes.median()) == pytest.approx(0.7, rel=0.12)
     assert 0.5 < sizes.std() < 0.75
@@ -181,15 +183,14 @@ def test_net_trends_differ_between_parks():
     assert table.loc["Dos Lagunas", 2024] < 0.6 * table.loc["Dos Lagunas", 2018]
 
 
-def test_plots_lie_near_rivers_and_roads(world):
-    cover = world.truth[2020].set_index("class").to_crs(LOCAL).geometry
+def test_plots_lie_near_rivers_and_roads(wide):
+    cover = wide.truth[2020].set_index("class").to_crs(LOCAL).geometry
     access = shapely.union_all([cover["water"], cover["bare_soil"]])
-    centres = world.plots.drop_duplicates("plot").to_crs(LOCAL).geometry.centroid.to_numpy()
-    west, south, east, north = world.frame.extent
-    anywhere = np.random.default_rng(0).uniform((west, south), (east, north), (500, 2))
-    assert np.median(shapely.distance(access, centres)) < 0.8 * np.median(
-        shapely.distance(access, shapely.points(anywhere))
-    )
+    centres = wide.plots.drop_duplicates("plot").to_crs(LOCAL).geometry.centroid.to_numpy()
+    west, south, east, north = wide.frame.extent
+    anywhere = shapely.points(np.random.default_rng(0).uniform((west, south), (east, north), (2000, 2)))
+    near, usual = (np.mean(shapely.distance(access, points)) for points in (centres, anywhere))
+    assert near < 0.85 * usual
 
 
 def test_an_abandoned_plot_is_secondary_forest(world):
@@ -252,7 +253,9 @@ def test_coarse_bands_are_made_at_twenty_metres(world, grid):
 
 
 def test_clouds_brighten_and_shadows_darken(world, grid):
-    day = max((a for a in world.acquisitions), key=lambda a: min(0.5, float(world.sky(grid, a.moment.date()).cloud.mean())))
+    day = max(
+        (a for a in world.acquisitions), key=lambda a: min(0.5, float(world.sky(grid, a.moment.date()).cloud.mean()))
+    )
     date = day.moment.date()
     sky = world.sky(grid, date)
     seen, bare = (reflectance(world.render(grid, date, weather=w, noise=False), "red") for w in (True, False))
@@ -307,12 +310,12 @@ def test_coca_lies_between_fallow_and_pasture(world, grid):
     coca = value[shares.sel(land_cover="coca") > 0.99]
     fallow = value[shares.sel(land_cover="secondary_forest") > 0.99]
     assert median["bare_soil"] < median["coca"] < median["secondary_forest"] < median["forest"]
-    assert np.quantile(coca, 0.95) > np.quantile(fallow, 0.10)
+    assert np.quantile(coca, 0.9) > np.quantile(fallow, 0.15)
 
 
 def test_harvests_of_plots_are_out_of_step(world, grid):
     days = pd.date_range("2021-01-05", "2021-12-20", freq="15D")
-    plots = world.plots.query("year == 2021 and status == 'persistent' and area_ha > 0.5").to_crs(grid.crs)
+    plots = world.plots.query("year == 2021 and status == 'persistent' and area_ha > 0.3").to_crs(grid.crs)
     inside = plots[plots.within(shapely.box(*grid.bounds))].geometry.centroid
     rows = ((grid.transform.f - inside.y) / 10).astype(int).to_numpy()
     columns = ((inside.x - grid.transform.c) / 10).astype(int).to_numpy()
@@ -386,7 +389,7 @@ def test_products_hold_what_was_rendered(world, archive, grid):
         with rasterio.open(product / f"{file}.tif") as band:
             assert band.res == (size, size)
             assert band.nodata == 0
-            assert band.is_tiled
+            assert band.profile["tiled"]
             step = size // 10
             assert np.array_equal(band.read(1), scenes[name].values[0, ::step, ::step])
 
@@ -520,7 +523,9 @@ def test_shapes_have_the_area_asked_for(seed, area, shape):
 
 
 def test_random_points_are_uniform_in_a_region():
-    region = shapely.union_all([shapely.box(0, 0, 30, 10), shapely.box(50, 0, 60, 10).difference(shapely.box(52, 2, 58, 8))])
+    region = shapely.union_all(
+        [shapely.box(0, 0, 30, 10), shapely.box(50, 0, 60, 10).difference(shapely.box(52, 2, 58, 8))]
+    )
     points = random_points(np.random.default_rng(1), region, 20000)
     assert shapely.contains_xy(region, points[:, 0], points[:, 1]).all()
     assert (points[:, 0] < 40).mean() == pytest.approx(300 / region.area, abs=0.015)

@@ -254,6 +254,8 @@
     box.dataset.ready = "true";
   }
 
+  // paper can't be unfolded
+  window.addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((d) => { d.open = true; }));
   document.querySelectorAll("[data-language]").forEach((button) => button.addEventListener("click", () => {
     root.lang = button.dataset.language;
     translate();

@@ -24,9 +24,11 @@ _MEAN_PLOT_HA = MEDIAN_PLOT_HA * float(np.exp(_SIGMA**2 / 2))
 _BURN_IN_YEARS = 6  # so that the first year already has persistent, abandoned and replanted plots
 _ABANDONED_SHARE = 0.15  # of the plots of a year are given up before the next
 _REPLANTED_SHARE = 0.10  # of the fallow plots are planted again each year
-_ACCESS_M = 170.0  # plots thin out with the distance to a river or road by this e-folding length
+_ACCESS_M = 110.0  # plots thin out with the distance to a river or road by this e-folding length
 _REMOTE_SHARE = 0.02  # density far from any access, as a share of that beside it
 _GAP_M = 8.0  # between plots, and between plots and water, roads and houses
+_CORE_M = _GAP_M + 10.0  # no plot is so narrow that its middle lies nearer than this to water or a road
+_ROUNDS = 16  # of looking for room before giving up
 _CELL_M = 320.0  # of the index of plots; larger than the diameter of almost all
 
 STATUS = ("new", "persistent", "abandoned", "replanted")
@@ -90,13 +92,15 @@ class _Placer:
         """
         placed: list[Any] = []
         pending = list(MEDIAN_PLOT_HA * np.exp(_SIGMA * self._rng.normal(size=wanted)).clip(*_SIZE_RANGE_HA))
-        for _ in range(40):
+        for _ in range(_ROUNDS):
             if not pending:
                 break
             points = random_points(self._rng, zone.region, 12 * len(pending) + 12)
-            distance = self._access.query_nearest(shapely.points(points), all_matches=False, return_distance=True)[1]
+            spots = shapely.points(points)
+            distance = self._access.query_nearest(spots, all_matches=False, return_distance=True)[1]
             odds = _REMOTE_SHARE + (1 - _REMOTE_SHARE) * np.exp(-distance / _ACCESS_M)
-            for point in points[self._rng.random(len(points)) < odds]:
+            likely = (self._rng.random(len(points)) < odds) & ~shapely.dwithin(self._blocked, spots, _CORE_M)
+            for point in points[likely]:
                 plot = self._shape((float(point[0]), float(point[1])), pending[-1]) if pending else None
                 if plot is not None and self._fits(plot):
                     self._remember(plot)

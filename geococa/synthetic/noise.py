@@ -23,7 +23,8 @@ _TURN = 0.618  # radians between octaves, so that their lattices do not line up
 def stream(seed: int, *keys: int | str) -> int:
     """Derive a 64-bit stream number from a seed and any number of keys (independent of Python's string hash)."""
     words = [zlib.crc32(key.encode()) if isinstance(key, str) else int(key) & 0xFFFFFFFF for key in keys]
-    entropy = [int(seed) & 0xFFFFFFFF, int(seed) >> 32 & 0xFFFFFFFF, *words]
+    # the number of keys comes first, since trailing zeros of the entropy do not count
+    entropy = [len(words) + 1, int(seed) & 0xFFFFFFFF, int(seed) >> 32 & 0xFFFFFFFF, *words]
     return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0])
 
 

@@ -91,7 +91,7 @@ def draw_traits(count: int, rng: np.random.Generator) -> Traits:
         phase=rng.random(count),
         recovery_days=rng.uniform(60.0, 90.0, count),
         planting_day=rng.uniform(5.0, 150.0, count),
-        full_canopy=rng.uniform(0.75, 1.0, count),
+        full_canopy=rng.uniform(0.85, 1.0, count),
         share=rng.random(count),
         latent=rng.normal(size=(count, 4)) * _PATCH_SD,
     )
@@ -118,8 +118,8 @@ def canopy_of_coca(day: float, age: NDArray[np.int64], traits: Traits, patch: ND
     of_year = day % _DAYS
     interval = _DAYS / traits.harvests_a_year[patch]
     since_harvest = (day + traits.phase[patch] * interval) % interval
-    recovered = 1.0 / (1.0 + np.exp(-(since_harvest / traits.recovery_days[patch] - 0.45) * 9.0))
-    leaves = 0.40 + 0.60 * recovered
+    recovered = 1.0 / (1.0 + np.exp(-(since_harvest / traits.recovery_days[patch] - 0.38) * 9.0))
+    leaves = 0.45 + 0.55 * recovered
     grown = (age * _DAYS + of_year - traits.planting_day[patch]) / (1.5 * _DAYS)
     maturity = np.where(grown < 0, 0.0, 0.35 + 0.65 * np.clip(grown, 0.0, 1.0))
     # a first year without harvest
@@ -166,7 +166,7 @@ def mean_spectra(
     mix("coca", "coca", "soil", canopy_of_coca(day, age, traits, patch))
     mix("forest", "forest", "scrub", 1.0 - 0.10 * share)
     # fallow: thin scrub that closes within two years and becomes forest in fifteen
-    mix("secondary_forest", "scrub", "soil", 0.78 + 0.11 * age)
+    mix("secondary_forest", "scrub", "soil", 0.70 + 0.12 * age)
     older = np.where(code == CODE["secondary_forest"], np.clip((age - 2) / 13.0, 0.0, 1.0), 0.0)[:, None]
     out += older * (members["forest"] - out)
     mix("pasture", "dry_pasture", "green_pasture", 0.10 + 0.75 * dry * (0.5 + share))

@@ -1,0 +1,446 @@
+"""Accuracy and area: printed cases, textbook formulas, coverage by simulation, designs and guards."""
+
+from __future__ import annotations
+
+import json
+
+import geopandas
+import numpy as np
+import pandas as pd
+import pytest
+import shapely
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import norm
+
+from geococa.accuracy import ErrorMatrix, adjusted_area, allocate, domain_area, error_matrix, sample_design, sample_size
+from geococa.errors import AccuracyError, NoPositives
+from geococa.grid import Grid
+from geococa.legend import Legend
+from tests import oracles_statistics as oracle
+
+
+def case(shared_data, name):
+    return json.loads((shared_data / "cases" / name).read_text())
+
+
+class TestPrintedCases:
+    def test_olofsson_2014_table_8_to_the_printed_digits(self, shared_data):
+        data = case(shared_data, "olofsson_2014_table8.json")
+        expected = data["expected"]
+        hectares = np.array(data["mapped_pixels"]) * data["pixel_area_m2"] / 10_000
+        table = adjusted_area(data["error_matrix_rows_map"], classes=data["classes"], mapped_area_ha=hectares)
+        assert table["area_ha"].round().tolist() == expected["paper_area_ha"]
+        assert (1.96 * table["se_ha"]).round().tolist() == expected["paper_ci95_ha"]
+        for column, key in (
+            ("users_accuracy", "UA"),
+            ("users_se", "SE_UA"),
+            ("producers_accuracy", "PA"),
+            ("producers_se", "SE_PA"),
+        ):
+            np.testing.assert_allclose(table[column], expected[key], rtol=1e-10)
+        np.testing.assert_allclose(table["se_ha"] / hectares.sum(), expected["SE_area"], rtol=1e-10)
+        assert table.attrs["overall_accuracy"] == pytest.approx(expected["OA"], abs=1e-12)
+        assert table.attrs["overall_se"] == pytest.approx(expected["SE_OA"], abs=1e-12)
+
+    def test_acatama_tinigua_to_the_printed_digits(self, shared_data):
+        data = case(shared_data, "acatama_tinigua_simple.json")
+        expected = data["expected"]
+        table = adjusted_area(
+            data["error_matrix_rows_map"], classes=data["classes"], mapped_area_ha=data["mapped_ha"], design="simple",
+            population_px=data["pixel_count"], variance="plug_in", confidence=2 * norm.cdf(1.96) - 1,
+        )  # fmt: skip
+        columns = {"area_ha": "area_ha", "se_ha": "SE_ha", "ci_low_ha": "lower", "ci_high_ha": "upper"}
+        for column, key in columns.items():
+            np.testing.assert_allclose(table[column], expected[key], atol=6e-6)
+        accuracies = {"users_accuracy": "UA", "users_se": "SE_UA", "producers_accuracy": "PA", "producers_se": "SE_PA"}
+        for column, key in accuracies.items():
+            np.testing.assert_allclose(table[column], expected[key], atol=6e-6)
+        assert table.attrs["overall_accuracy"] == expected["OA"]
+        assert table.attrs["overall_se"] == pytest.approx(expected["SE_OA"], abs=5e-6)
+
+    def test_unbiased_variance_of_a_simple_sample_is_larger_by_n_over_n_minus_one(self, shared_data):
+        data = case(shared_data, "acatama_tinigua_simple.json")
+        options = {"classes": data["classes"], "mapped_area_ha": data["mapped_ha"], "design": "simple"}
+        right = adjusted_area(data["error_matrix_rows_map"], **options)["se_ha"]
+        plug = adjusted_area(data["error_matrix_rows_map"], variance="plug_in", **options)["se_ha"]
+        np.testing.assert_allclose((right / plug) ** 2, 500 / 499, rtol=1e-9)
+
+
+matrices = st.integers(2, 5).flatmap(
+    lambda k: st.tuples(
+        st.lists(st.lists(st.integers(1, 60), min_size=k, max_size=k), min_size=k, max_size=k),
+        st.lists(st.floats(10, 1e6), min_size=k, max_size=k),
+    )
+)
+
+
+class TestStratified:
+    @settings(max_examples=40, deadline=None)
+    @given(matrices)
+    def test_any_matrix_agrees_with_the_equations_term_by_term(self, drawn):
+        counts, area = np.array(drawn[0]), np.array(drawn[1])
+        table = adjusted_area(counts, mapped_area_ha=area)
+        expected = oracle.olofsson(counts, area)
+        for column, key in (
+            ("area_ha",) * 2,
+            ("se_ha",) * 2,
+            ("users_accuracy", "users"),
+            ("users_se",) * 2,
+            ("producers_accuracy", "producers"),
+        ):
+            np.testing.assert_allclose(table[column], expected[key], rtol=1e-9)
+        assert table.attrs["overall_se"] == pytest.approx(expected["overall_se"], rel=1e-9)
+        assert table["area_ha"].sum() == pytest.approx(area.sum(), rel=1e-12)
+
+    def test_strata_other_than_the_map_classes_agree_with_a_hand_calculation(self):
+        # stratum a: 3 of 4 units coca; stratum b: 1 of 5; weights 0.2 and 0.8
+        reference = ["coca", "coca", "coca", "forest", "coca", "forest", "forest", "forest", "forest"]
+        mapped = ["coca", "coca", "forest", "coca", "forest", "forest", "forest", "coca", "forest"]
+        strata = ["a"] * 4 + ["b"] * 5
+        table = adjusted_area(error_matrix(reference, mapped, strata=strata), mapped_area_ha={"a": 200.0, "b": 800.0})
+        assert table.loc["coca", "area_ha"] == pytest.approx(1000 * (0.2 * 3 / 4 + 0.8 * 1 / 5))
+        variance = 0.2**2 * (3 / 4 * 1 / 4 * 4 / 3) / 4 + 0.8**2 * (1 / 5 * 4 / 5 * 5 / 4) / 5
+        assert table.loc["coca", "se_ha"] == pytest.approx(1000 * variance**0.5)
+        users = (0.2 * 2 / 4) / (0.2 * 3 / 4 + 0.8 * 1 / 5)
+        assert table.loc["coca", "users_accuracy"] == pytest.approx(users)
+        # Stehman (2014), equation 28, with y = both and x = mapped coca
+        y = [np.array([1, 1, 0, 0.0]), np.array([0, 0, 0, 0, 0.0])]
+        x = [np.array([1, 1, 0, 1.0]), np.array([0, 0, 0, 1, 0.0])]
+        total = 0.2 * x[0].mean() + 0.8 * x[1].mean()
+        spread = sum(
+            w**2 * (yy.var(ddof=1) + users**2 * xx.var(ddof=1) - 2 * users * np.cov(yy, xx)[0, 1]) / len(yy)
+            for w, yy, xx in zip((0.2, 0.8), y, x, strict=True)
+        )
+        assert table.loc["coca", "users_se"] == pytest.approx(spread**0.5 / total)
+
+    def test_estimated_proportions_sum_to_one_and_to_the_areas(self):
+        matrix = ErrorMatrix.from_counts([[40, 10], [5, 95]], ["coca", "other"])
+        shares = matrix.proportions({"coca": 100.0, "other": 900.0})
+        assert shares.to_numpy().sum() == pytest.approx(1)
+        table = adjusted_area(matrix, mapped_area_ha={"coca": 100.0, "other": 900.0})
+        np.testing.assert_allclose(shares.sum(axis=0) * 1000, table["area_ha"])
+
+    def test_f1_agrees_with_the_weighted_matrix(self):
+        matrix = ErrorMatrix.from_counts([[40, 10], [5, 95]], ["coca", "other"])
+        p = matrix.proportions([100.0, 900.0]).to_numpy()
+        table = adjusted_area(matrix, mapped_area_ha=[100.0, 900.0])
+        assert table.loc["coca", "f1"] == pytest.approx(2 * p[0, 0] / (p[0].sum() + p[:, 0].sum()))
+
+    def test_reference_class_absent_from_the_map_is_estimated(self):
+        table = adjusted_area(
+            error_matrix(["coca", "forest", "forest", "forest"], ["forest"] * 4), mapped_area_ha={"forest": 400.0}
+        )
+        assert table.loc["coca", "area_ha"] == pytest.approx(100)
+        assert np.isnan(table.loc["coca", "users_accuracy"])
+
+    def test_pixel_counting_bias_stands_beside_the_estimate(self):
+        table = adjusted_area([[60, 40], [1, 399]], classes=["coca", "other"], mapped_area_ha=[100.0, 900.0])
+        assert table.loc["coca", "bias_ha"] == pytest.approx(100 - (60 + 900 / 400))
+
+    def test_counts_agree_with_scikit_learn(self):
+        from sklearn.metrics import confusion_matrix
+
+        rng = np.random.default_rng(0)
+        names = ["coca", "forest", "pasture"]
+        truth, guess = rng.choice(names, (2, 200))
+        ours = error_matrix(truth, guess, names).counts.to_numpy()
+        np.testing.assert_array_equal(ours.T, confusion_matrix(truth, guess, labels=names))
+
+
+class TestOtherDesigns:
+    def test_post_stratified_variance_is_cochrans_and_larger_than_the_conditional_one(self):
+        counts, area = np.array([[40, 10], [5, 95]]), np.array([300.0, 700.0])
+        post = adjusted_area(counts, mapped_area_ha=area, design="post_stratified")
+        fixed = adjusted_area(counts, mapped_area_ha=area)
+        assert post["area_ha"].tolist() == fixed["area_ha"].tolist()
+        weight, n = area / area.sum(), counts.sum(axis=1)
+        spread = (counts[:, 0] / n) * (1 - counts[:, 0] / n) * n / (n - 1)
+        expected = (weight * spread).sum() / n.sum() + ((1 - weight) * spread).sum() / n.sum() ** 2
+        assert post["se_ha"].iloc[0] == pytest.approx(1000 * expected**0.5)
+
+    def test_systematic_is_treated_as_simple(self):
+        options = {"classes": ["a", "b"], "mapped_area_ha": [10.0, 20.0]}
+        simple, systematic = (adjusted_area([[9, 1], [2, 18]], design=d, **options) for d in ("simple", "systematic"))
+        pd.testing.assert_frame_equal(simple, systematic, check_like=False)
+
+    def test_whole_population_sampled_has_no_error(self):
+        table = adjusted_area([[9, 1], [2, 18]], mapped_area_ha=[10.0, 20.0], population_px=[10, 20])
+        assert table["se_ha"].max() == 0
+
+
+class TestFlagsAndGuards:
+    def test_zero_width_interval_is_flagged_and_wilson_has_a_width(self):
+        table = adjusted_area([[50, 0], [0, 50]], classes=["coca", "other"], mapped_area_ha=[1.0, 9.0])
+        assert table["note"].str.startswith("zero-width").all()
+        assert 0.9 < table.loc["coca", "users_ci_low"] < 0.94
+        assert table.loc["coca", "users_ci_high"] == 1
+
+    def test_single_unit_in_a_stratum_is_not_estimable(self):
+        table = adjusted_area([[1, 0], [3, 50]], classes=["coca", "other"], mapped_area_ha=[1.0, 9.0])
+        assert table["se_ha"].isna().all()
+        assert table["note"].str.startswith("not estimable").all()
+
+    def test_stratum_with_area_but_no_sample_raises(self):
+        with pytest.raises(AccuracyError, match="no sample"):
+            adjusted_area([[0, 0], [3, 50]], classes=["coca", "other"], mapped_area_ha=[1.0, 9.0])
+
+    def test_area_of_an_unknown_stratum_raises(self):
+        matrix = error_matrix(["coca", "forest"], ["coca", "forest"])
+        with pytest.raises(AccuracyError, match="water"):
+            adjusted_area(matrix, mapped_area_ha={"coca": 1.0, "forest": 2.0, "water": 3.0})
+
+    def test_logit_interval_never_reaches_zero(self):
+        options = {"classes": ["coca", "other"], "mapped_area_ha": [1.0, 999.0]}
+        normal = adjusted_area([[20, 5], [1, 300]], **options)
+        logit = adjusted_area([[20, 5], [1, 300]], interval="logit", **options)
+        assert normal.loc["coca", "ci_low_ha"] == 0
+        assert 0 < logit.loc["coca", "ci_low_ha"] < logit.loc["coca", "area_ha"] < logit.loc["coca", "ci_high_ha"]
+
+    def test_test_set_without_coca_raises(self):
+        with pytest.raises(NoPositives, match="coca"):
+            error_matrix(["forest", "forest"], ["coca", "forest"])
+        with pytest.raises(NoPositives, match="no reference sample"):
+            error_matrix([], [])
+        assert error_matrix(["forest"], ["coca"], positive=None).n == 1
+
+    @pytest.mark.parametrize(
+        ("call", "words"),
+        [
+            (lambda: error_matrix(["coca"], ["coca", "coca"]), "one length"),
+            (lambda: error_matrix(["coca", "mud"], ["coca", "coca"], ["coca", "forest"]), "mud"),
+            (lambda: error_matrix(["coca"], ["coca"], design="cluster"), "design must be"),
+            (lambda: ErrorMatrix.from_counts([[0.5, 0.5], [0.1, 0.9]]), "percentages"),
+            (lambda: ErrorMatrix.from_counts([[1, 2, 3], [3, 4, 5]]), "square"),
+            (lambda: adjusted_area([[5, 5], [5, 5]], mapped_area_ha=[1.0, -1.0]), "hectares of each"),
+            (lambda: adjusted_area([[5, 5], [5, 5]], mapped_area_ha=[1.0, 1.0], confidence=95), "confidence"),
+            (lambda: adjusted_area([[5, 5], [5, 5]], mapped_area_ha=[1.0, 1.0], interval="exact"), "interval must be"),
+        ],
+    )
+    def test_misuse_is_refused(self, call, words):
+        with pytest.raises(AccuracyError, match=words):
+            call()
+
+
+def landscape_map(shape=(120, 150), seed=0, years=None, grid=None):
+    rng = np.random.default_rng(seed)
+    grid = grid or Grid("EPSG:32618", (10, 0, 500_000, 0, -10, 900_000), shape)
+    codes = rng.choice([1, 2, 3, 255], p=[0.05, 0.6, 0.3, 0.05], size=(len(years) if years else 1, *shape)).astype(
+        np.uint8
+    )
+    dates = pd.DatetimeIndex([f"{year}-12-31" for year in years or [2020]]).astype("datetime64[ns]")
+    array = xr.DataArray(codes, dims=("time", "y", "x"), coords={"time": dates})
+    array.attrs = {"kind": "land_cover", **Legend.of(["coca", "forest", "pasture"]).to_attrs()}
+    return grid.attach(array if years else array.isel(time=0))
+
+
+class TestMapAndSamples:
+    def test_map_is_read_under_points_in_another_crs_in_their_year(self):
+        maps = landscape_map(years=[2019, 2020])
+        rng = np.random.default_rng(1)
+        row, col, year = rng.integers(0, 120, 80), rng.integers(0, 150, 80), rng.choice([2019, 2020], 80)
+        expected = maps.values[year - 2019, row, col]
+        points = geopandas.points_from_xy(maps["x"].values[col], maps["y"].values[row], crs="EPSG:32618")
+        samples = geopandas.GeoDataFrame({"class": "coca", "year": year}, geometry=points).to_crs("EPSG:4326")
+        matrix = error_matrix(samples, maps)
+        seen = expected != 255
+        assert matrix.left_out["unobserved"] == (~seen).sum() > 0
+        np.testing.assert_array_equal(matrix.mapped, expected[seen] - 1)
+
+    def test_points_outside_and_of_other_years_are_counted(self):
+        maps = landscape_map(years=[2019, 2020])
+        points = [shapely.Point(0, 0), shapely.Point(500_005, 899_995), shapely.Point(500_995, 899_005)]
+        samples = geopandas.GeoDataFrame(
+            {"class": ["coca"] * 3, "year": [2019, 1999, 2020]}, geometry=points, crs="EPSG:32618"
+        )
+        assert error_matrix(samples, maps).left_out["outside"] == 1
+        assert error_matrix(samples, maps).left_out["other_year"] == 1
+
+    def test_polygons_and_yearless_samples_of_a_series_are_refused(self):
+        maps = landscape_map(years=[2019, 2020])
+        boxes = geopandas.GeoDataFrame(
+            {"class": ["coca"]}, geometry=[shapely.box(500_000, 899_900, 500_100, 900_000)], crs="EPSG:32618"
+        )
+        with pytest.raises(AccuracyError, match="one point a polygon"):
+            error_matrix(boxes, maps)
+        with pytest.raises(AccuracyError, match="select one year"):
+            error_matrix(boxes.set_geometry(boxes.centroid), maps)
+
+
+class TestDesigns:
+    @settings(max_examples=60, deadline=None)
+    @given(
+        areas=st.lists(st.floats(0.5, 1e6), min_size=1, max_size=8),
+        n=st.integers(16, 2000),
+        how=st.sampled_from(["neyman", "proportional", "equal"]),
+    )
+    def test_allocation_sums_to_n_and_leaves_no_stratum_without_a_variance(self, areas, n, how):
+        units = allocate({f"s{k}": area for k, area in enumerate(areas)}, n, allocation=how, target="s0")
+        assert units.sum() == n
+        assert units.min() >= 2
+
+    def test_neyman_allocation_beats_the_others_where_the_expectation_holds(self):
+        area = {"coca": 500.0, "forest": 8000.0, "pasture": 1500.0}
+        share = {"coca": 0.7, "forest": 0.01, "pasture": 0.05}
+
+        def variance(how):
+            units = allocate(area, 600, allocation=how, expected_share=share)
+            return sum(area[k] ** 2 * share[k] * (1 - share[k]) / units[k] for k in area)
+
+        assert variance("neyman") < min(variance(how) for how in ("proportional", "equal", "floor"))
+
+    @pytest.mark.parametrize("how", ["neyman", "proportional", "equal", "floor"])
+    def test_sample_size_reaches_the_standard_error_and_no_fewer_units_do(self, how):
+        area = {"coca": 500.0, "forest": 8000.0, "pasture": 1500.0}
+        units = sample_size(40.0, area, allocation=how)
+        assert units.attrs["se_ha"] <= 40
+        share = {"coca": 0.7, "forest": 0.02, "pasture": 0.02}
+        fewer = allocate(area, int(units.sum()) - 1, allocation=how)
+        assert sum(area[k] ** 2 * share[k] * (1 - share[k]) / fewer[k] for k in area) ** 0.5 > 40
+
+    def test_stratified_points_lie_in_their_stratum_with_their_inclusion_probability(self):
+        land_cover = landscape_map()
+        points = sample_design(land_cover, 300, allocation="floor", seed=3)
+        codes = Legend.from_attrs(land_cover.attrs)
+        for name, group in points.groupby("stratum"):
+            pixels = int((land_cover.values == codes.code(name)).sum())
+            np.testing.assert_allclose(group["inclusion_probability"], len(group) / pixels)
+            assert group["stratum_area_ha"].iloc[0] == pytest.approx(pixels * 0.01, rel=5e-3)
+        x, y = land_cover["x"].values[points["col"]], land_cover["y"].values[points["row"]]
+        np.testing.assert_allclose(points.geometry.x, x)
+        np.testing.assert_allclose(points.geometry.y, y)
+        assert len(points) == 300
+        assert not points.duplicated(["row", "col"]).any()
+        assert points["class"].isna().all()
+
+    def test_same_seed_same_points_another_seed_others(self):
+        a, b, c = (sample_design(landscape_map(), 100, seed=seed) for seed in (5, 5, 6))
+        assert a.equals(b)
+        assert not a[["row", "col"]].equals(c[["row", "col"]])
+
+    def test_lazy_map_gives_the_same_points(self):
+        land_cover = landscape_map()
+        assert sample_design(land_cover, 100).equals(sample_design(land_cover.chunk({"y": 50}), 100))
+
+    @pytest.mark.parametrize("design", ["simple", "systematic"])
+    def test_other_designs_draw_observed_pixels_only(self, design):
+        land_cover = landscape_map()
+        points = sample_design(land_cover, 200, design=design, seed=1)
+        assert (land_cover.values[points["row"], points["col"]] != 255).all()
+        assert len(points) == pytest.approx(200, rel=0.15)
+
+    def test_points_survive_a_geopackage_and_can_be_labelled(self, tmp_path):
+        points = sample_design(landscape_map(years=[2019, 2020]), 60)
+        points.to_file(tmp_path / "points.gpkg", driver="GPKG")
+        back = geopandas.read_file(tmp_path / "points.gpkg")
+        assert {"stratum", "year", "inclusion_probability", "class"} <= set(back.columns)
+        assert back["year"].value_counts().to_dict() == {2019: 60, 2020: 60}
+
+    def test_every_pixel_of_a_stratum_is_drawn_equally_often(self):
+        land_cover = landscape_map((12, 12), seed=2)
+        counts = np.zeros((12, 12))
+        for seed in range(120):
+            points = sample_design(land_cover, 30, seed=seed)
+            counts[points["row"], points["col"]] += 1
+        for code in (2, 3):
+            inside = counts[land_cover.values == code]
+            expected = inside.mean()
+            assert np.abs(inside - expected).max() < 5 * expected**0.5
+
+    def test_too_many_points_are_refused(self):
+        with pytest.raises(AccuracyError, match="too few"):
+            sample_design(landscape_map((20, 20)), 200, allocation="equal")
+        with pytest.raises(AccuracyError, match="observed pixels"):
+            sample_design(landscape_map((20, 20)), 2000, design="simple")
+
+
+def simulate(repeats, n=600, seed=0, design="stratified"):
+    """Coverage and bias of the hectares of coca on a landscape of known truth, in two parks and as a whole."""
+    rng = np.random.default_rng(seed)
+    weight = np.array([0.04, 0.76, 0.20])
+    share = np.array([0.72, 0.015, 0.06])
+    in_park = np.array([0.5, 0.25, 0.4])
+    names = np.array(["coca", "forest", "pasture"])
+    area = dict(zip(names, 10_000 * weight, strict=True))
+    truth = {"whole": 10_000 * (weight * share).sum(), "park": 10_000 * (weight * share * in_park).sum()}
+    units = allocate(area, n, expected_share=dict(zip(names, share, strict=True)), allocation="floor", floor=100)
+    hits, errors, ses = {"whole": 0, "park": 0}, {"whole": [], "park": []}, {"whole": [], "park": []}
+    for _ in range(repeats):
+        strata = (
+            np.repeat(np.arange(3), [units[k] for k in names]) if design == "stratified" else rng.choice(3, n, p=weight)
+        )
+        coca = rng.random(len(strata)) < share[strata]
+        reference = np.where(coca, "coca", np.where(strata == 2, "pasture", "forest"))
+        zone = np.where(rng.random(len(strata)) < in_park[strata], "park", "")
+        matrix = error_matrix(reference, names[strata], names, domain=zone, design=design)
+        whole = adjusted_area(matrix, mapped_area_ha=area).loc["coca"]
+        park = domain_area(matrix, mapped_area_ha=area).loc["park"]
+        for key, row in (("whole", whole), ("park", park)):
+            hits[key] += row["ci_low_ha"] <= truth[key] <= row["ci_high_ha"]
+            errors[key].append(row["area_ha"] - truth[key])
+            ses[key].append(row["se_ha"])
+    return {
+        key: {
+            "coverage": hits[key] / repeats,
+            "bias_in_se": float(np.mean(errors[key]) / np.std(errors[key])),
+            "se_ratio": float(np.mean(ses[key]) / np.std(errors[key])),
+        }
+        for key in truth
+    }
+
+
+class TestCoverage:
+    @pytest.mark.parametrize("design", ["stratified", "post_stratified"])
+    def test_intervals_cover_about_as_often_as_they_say(self, design):
+        for result in simulate(150, design=design, seed=4).values():
+            assert 0.88 <= result["coverage"] <= 1.0
+            assert abs(result["bias_in_se"]) < 0.3
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("design", ["stratified", "post_stratified"])
+    def test_2000_samples_cover_93_to_97_percent_without_bias(self, design):
+        for result in simulate(2000, design=design).values():
+            assert 0.93 <= result["coverage"] <= 0.97
+            assert abs(result["bias_in_se"]) < 0.2
+            assert 0.95 <= result["se_ratio"] <= 1.05
+
+
+class TestDomains:
+    def matrix(self, n=300, seed=1):
+        rng = np.random.default_rng(seed)
+        mapped = rng.choice(["coca", "forest"], n, p=[0.4, 0.6])
+        reference = np.where(rng.random(n) < 0.85, mapped, "coca")
+        zone = rng.choice(["a", "b", "tiny", ""], n, p=[0.4, 0.3, 0.02, 0.28])
+        return error_matrix(reference, mapped, domain=zone)
+
+    def test_zones_and_the_rest_add_up_to_the_whole(self):
+        matrix = self.matrix()
+        area = {"coca": 400.0, "forest": 9600.0}
+        whole = adjusted_area(matrix, mapped_area_ha=area).loc["coca", "area_ha"]
+        everywhere = error_matrix(
+            np.array(matrix.classes)[matrix.reference], np.array(matrix.classes)[matrix.mapped],
+            domain=np.where(matrix.domain == "", "rest", matrix.domain),
+        )  # fmt: skip
+        parts = domain_area(everywhere, mapped_area_ha=area, min_samples=1)
+        assert parts["area_ha"].sum() == pytest.approx(whole)
+
+    def test_zone_with_too_few_samples_gets_no_number(self):
+        table = domain_area(self.matrix(), mapped_area_ha={"coca": 400.0, "forest": 9600.0})
+        assert table.loc["tiny", "status"] == "not estimable"
+        assert table.loc["tiny", ["area_ha", "se_ha", "ci_low_ha", "ci_high_ha"]].isna().all()
+        assert table.loc["a", "status"] == "estimated"
+
+    def test_known_zone_area_is_honoured(self):
+        table = domain_area(
+            self.matrix(),
+            mapped_area_ha={"coca": 400.0, "forest": 9600.0},
+            domain_area_ha={"a": 4000.0, "b": 3000.0, "c": 5.0},
+        )
+        assert 0 < table.loc["a", "area_ha"] < 4000
+        assert table.loc["c", "status"] == "not estimable"
+        assert table.loc["c", "n"] == 0
+
+    def test_matrix_without_zones_is_refused(self):
+        with pytest.raises(AccuracyError, match="domain="):
+            domain_area(error_matrix(["coca"], ["coca"]), mapped_area_ha=[1.0])
