@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
+DEMO := $(VENV)/.ready-demo
 OUT ?= out
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
@@ -11,15 +12,22 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 help:  ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(STAMP): pyproject.toml constraints.txt
+$(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "geococa needs Python 3.11 or newer; set PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+
+# what the main job needs; the demo does not wait for the developers' tools
+$(DEMO): pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[ml,report]'
 	@touch $@
+
+$(STAMP): pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	@touch $@ $(DEMO)
 
 setup: $(STAMP)  ## make .venv with everything in it
 
-demo: $(STAMP)  ## run the main job on sample_tiles/ and leave a report to open
+demo: $(DEMO)  ## run the main job on sample_tiles/ and leave a report to open
 	$(BIN)/geococa demo --archive sample_tiles --out $(OUT)/demo
 
 test: $(STAMP)  ## run all tests (slow proofs apart)

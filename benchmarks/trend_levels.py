@@ -106,7 +106,7 @@ def level_tables(count, tests=("auto", "mann_kendall", "mann_kendall_normal", "o
     levels, coverages = [], []
     for n in LENGTHS:
         for phi in PHIS:
-            found = [alarms(test, n, phi, count if test in ("auto", "mann_kendall") else count // 4) for test in tests]
+            found = [alarms(test, n, phi, count if test in ("auto", "mann_kendall") else count // 8) for test in tests]
             levels.append([n, phi, *(percent(level) for level, _ in found)])
             coverages.append([n, phi, *(percent(held) for _, held in found)])
             print(*levels[-1], "|", *coverages[-1][2:], file=sys.stderr, flush=True)
@@ -163,7 +163,7 @@ def break_table(count):
 def report(count):
     started = time.perf_counter()
     levels, coverages = level_tables(count)
-    small = max(count // 4, 200)
+    small = max(count // 8, 200)
     parts = [
         HEAD.format(count=count, small=small, floor=percent(3 * np.sqrt(LEVEL * (1 - LEVEL) / count))),
         "## False alarms, per cent (nominal 5)\n",

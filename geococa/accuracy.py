@@ -15,6 +15,7 @@ from geococa.survey_estimators import (
     Design,
     Means,
     Variance,
+    combined_wilson,
     interval_of_share,
     ratio,
     sample_means,
@@ -58,9 +59,10 @@ def adjusted_area(
         estimate is for, so unobserved area does not belong in it.
     confidence : float
         Level of the intervals.
-    interval : {"normal", "logit"}
-        Kind of interval of the hectares; ``logit`` is asymmetric and suits rare classes. Intervals of accuracies are
-        Wilson's.
+    interval : {"normal", "logit", "wilson"}
+        Kind of interval of the hectares. ``normal`` is the published one; it covers too little where few samples decide, as
+        when a rare class is sometimes missed in a large stratum. ``wilson`` combines the Wilson intervals of the strata and
+        keeps its level there; ``logit`` is in between. Intervals of accuracies are always Wilson's.
     design : str, optional
         How the sample was drawn, where the matrix does not know: stratified, simple, systematic, post_stratified.
     classes : sequence of str, optional
@@ -157,7 +159,10 @@ def _class_row(
     size = len(table.classes)
     reference, mapped, both, either, twice = (part * size + k for part in range(5))
     share, se = float(area.mean[reference]), float(np.sqrt(area.covariance[reference, reference]))
-    low, high = interval_of_share(share, se, confidence, interval)
+    if interval == "wilson":
+        low, high = combined_wilson(table.reference == k, design, confidence)
+    else:
+        low, high = interval_of_share(share, se, confidence, interval)
     row = {"area_ha": share * total, "se_ha": se * total, "ci_low_ha": low * total, "ci_high_ha": high * total}
     units = {"users": int((table.mapped == k).sum()), "producers": int((table.reference == k).sum())}
     for name, whole in (("users", mapped), ("producers", reference)):
@@ -213,7 +218,7 @@ def domain_area(
     domain_area_ha: Any = None,
     min_samples: int = 30,
     confidence: float = 0.95,
-    interval: str = "normal",
+    interval: str = "wilson",
     population_px: Any = None,
 ) -> pd.DataFrame:
     """Estimate the hectares of a class in every zone from one sample of the whole area.
@@ -233,8 +238,11 @@ def domain_area(
         ratio estimator, as a rule more precise), without it samples are expanded by their weights.
     min_samples : int
         Zones with fewer samples are "not estimable".
-    confidence, interval, population_px
+    confidence, population_px
         As for `adjusted_area`.
+    interval : {"wilson", "logit", "normal"}
+        As for `adjusted_area`; with ``domain_area_ha`` the estimate is a ratio and ``wilson`` is Wilson's interval at the
+        sample size that the standard error is worth.
 
     Returns
     -------
@@ -277,10 +285,27 @@ def domain_area(
         share, se, base = float(means.mean[0]), float(np.sqrt(means.covariance[0, 0])), total
         if known is not None:
             (share, se), base = ratio(means, 0, 1), known[zone]
-        low, high = interval_of_share(share, se, confidence, interval)
+        low, high = _domain_interval(share, se, inside, hit, design, known is not None, confidence, interval)
         figures = {"area_ha": share * base, "se_ha": se * base, "ci_low_ha": low * base, "ci_high_ha": high * base}
         status = "not estimable" if not np.isfinite(se) else "rough" if counts["n_class"] < _FEW else "estimated"
         rows.append(figures | counts | {"status": status})
     out = pd.DataFrame(rows, index=pd.Index(zones, name="zone"))
     out.attrs.update({"class": class_name, "confidence": confidence, "min_samples": min_samples, "design": design.name})
     return out
+
+
+def _domain_interval(
+    share: float,
+    se: float,
+    inside: np.ndarray,
+    hit: np.ndarray,
+    design: Design,
+    is_ratio: bool,
+    confidence: float,
+    kind: str,
+) -> tuple[float, float]:
+    if kind != "wilson":
+        return interval_of_share(share, se, confidence, kind)
+    if is_ratio:
+        return wilson_interval(share, se, int(inside.sum()), confidence)
+    return combined_wilson(inside & hit, design, confidence)

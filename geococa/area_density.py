@@ -102,18 +102,28 @@ class AreaDensity:
         geodesy.chebyshev_table(np.ascontiguousarray(series), np.asarray(x) * sx + ox, np.asarray(y) * sy + oy, out)
         return out
 
-    def ring_areas(self, x: Array, y: Array, ring_offsets: npt.NDArray[np.int64]) -> Array:
-        """Signed m² inside closed rings whose edges are straight in the plane."""
+    def ring_areas(
+        self,
+        x: Array,
+        y: Array,
+        ring_offsets: npt.NDArray[np.int64],
+        frame: tuple[float, float, float, float] | None = None,
+    ) -> Array:
+        """Signed m² inside closed rings whose edges are straight in the plane.
+
+        ``frame`` limits the plane to ``(x_low, y_low, x_high, y_high)``: what lies beyond does not count.
+        """
         from geococa._kernels import geodesy
 
         sx, ox, sy, oy = self._scales()
-        integral = chebyshev.chebint(self.coefficients, axis=1)
-        keep = np.abs(integral) > 1e-17 * np.abs(integral).max()
-        rows, columns = np.flatnonzero(keep.any(axis=1)).max() + 1, np.flatnonzero(keep.any(axis=0)).max() + 1
+        integral = np.asarray(chebyshev.chebint(self.coefficients, axis=1), np.float64)
+        series = _without_rounding(integral, 1e-17 * float(np.abs(integral).max()))
+        edges = (-np.inf, -np.inf, np.inf, np.inf)
+        if frame is not None:
+            edges = (frame[0] * sx + ox, frame[1] * sy + oy, frame[2] * sx + ox, frame[3] * sy + oy)
         out = np.empty(ring_offsets.size - 1)
-        geodesy.surface_ring_areas(
-            x, y, ring_offsets, np.ascontiguousarray(integral[:rows, :columns]), sx, ox, sy, oy, out
-        )
+        scale = np.array([sx, ox, sy, oy])
+        geodesy.surface_ring_areas(x, y, ring_offsets, series, scale, np.array(edges), out)
         return out / (sx * sy)
 
 
@@ -156,7 +166,7 @@ def fit_density(
             break
         error = _tail(series)
         if best is None or error < best.error:
-            best = AreaDensity(_without_rounding(series), wide, error)
+            best = AreaDensity(_without_rounding(series, 1e-14 * abs(series[0, 0])), wide, error)
         elif error > 4 * best.error and best.error < WORST_ERROR:
             break  # what is left is the rounding of positions, which higher degrees only amplify
         if best.error < _GOOD_ERROR:
@@ -171,9 +181,9 @@ def fit_density(
     )
 
 
-def _without_rounding(series: Array) -> Array:
-    """Leave out trailing terms below 1e-14: they are rounding, and cost time at every evaluation."""
-    large = np.abs(series) > 1e-14 * abs(series[0, 0])
+def _without_rounding(series: Array, limit: float) -> Array:
+    """Leave out trailing terms below a limit: they are rounding, and cost time at every evaluation."""
+    large = np.abs(series) > limit
     rows, columns = (int(np.flatnonzero(large.any(axis=axis)).max()) + 1 for axis in (1, 0))
     return np.ascontiguousarray(series[:rows, :columns])
 

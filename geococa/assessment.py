@@ -168,7 +168,7 @@ def _zone_row(
         table = domain_area(matrix, mapped_area_ha=strata, class_name=class_name, domain_area_ha={"inside": area_ha})
     except AccuracyError:
         return empty | {"status": "not estimable"}
-    row = table.loc["inside"]
+    row = table.loc["inside"].to_dict()
     if not row["se_ha"] > 0:
         # all samples agreed: that proves neither that there is none nor that there is no error
         return empty | {"n": int(row["n"]), "status": "not estimable"}

@@ -1,7 +1,7 @@
 """Hectares of the cells of a raster, row by row: what `Grid.cell_area_ha` and the zonal sums are made from.
 
 Cells between parallels and meridians have a closed form, one number a row. In any other CRS the area density is a
-smooth series, taken at every so many columns and linear between, so that a scene's areas are a small table.
+smooth series, and over some hundred columns a parabola, so that a scene's areas are a small table.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from geococa.area_density import ELLIPSOIDAL, M2_PER_HA, AreaDensity, fit_densit
 from geococa.errors import InputRefused
 from geococa.transforms import is_lonlat
 
-__all__ = ["CellAreas", "cell_areas", "row_areas_ha"]
+__all__ = ["CellAreas", "cell_areas", "raster_density", "row_areas_ha"]
 
-_NODE_ERROR = 2e-10
-"""Largest relative error of linear interpolation between columns."""
+_PIECE_ERROR = 1e-10
+"""Largest relative error of a parabola over a piece of columns."""
+_MOST_COLUMNS = 256
+"""Columns of the longest pieces: `_kernels.zonal.PIECE`."""
 
 Array = npt.NDArray[np.float64]
 
@@ -41,29 +43,31 @@ def row_areas_ha(transform: Affine, row_start: int, row_stop: int) -> Array:
 
 @dataclass(frozen=True)
 class CellAreas:
-    """Hectares of the cells of some rows of a raster, at every ``step``-th column and linear between.
+    """Hectares of the cells of some rows of a raster, as parabolas over pieces of columns.
 
     Parameters
     ----------
-    nodes_ha : float64 array (rows, nodes)
-        Hectares of the cells in columns 0, ``step``, 2 ``step``, ...; a single node holds for the whole row.
+    pieces_ha : float64 array (rows, pieces, 3)
+        The cell in column ``piece * step + i`` has ``a + b i + c i²`` hectares; the last piece holds to the end of the
+        row.
     step : int
-        Columns between nodes, at most 256 where there are several.
+        Columns of a piece, at most 256.
     error : float
         Largest relative error, as estimated.
     """
 
-    nodes_ha: Array
+    pieces_ha: Array
     step: int
     error: float
 
     def expand(self, columns: int) -> Array:
         """Hectares of every cell, ``(rows, columns)``; ``(rows, 1)`` where they don't depend on the column."""
-        if self.nodes_ha.shape[1] == 1:
-            return self.nodes_ha
-        node = np.minimum(np.arange(columns) // self.step, self.nodes_ha.shape[1] - 2)
-        share = (np.arange(columns) - node * self.step) / self.step
-        out: Array = self.nodes_ha[:, node] * (1 - share) + self.nodes_ha[:, node + 1] * share
+        if self.pieces_ha.shape[1] == 1 and not self.pieces_ha[:, :, 1:].any():
+            return self.pieces_ha[:, :, 0]
+        piece = np.minimum(np.arange(columns) // self.step, self.pieces_ha.shape[1] - 1)
+        place = np.arange(columns) - piece * self.step
+        a, b, c = (self.pieces_ha[:, piece, term] for term in range(3))
+        out: Array = a + place * (b + place * c)
         return out
 
 
@@ -73,37 +77,53 @@ def cell_areas(
     """Areas of the cells of rows ``rows[0]..rows[1]`` of a raster; see `CellAreas`."""
     planar = parse_measure(area)
     if planar is None and transform.b == 0 and transform.d == 0 and is_lonlat(crs):
-        return CellAreas(row_areas_ha(transform, *rows)[:, None], max(shape[1], 1), 1e-15)
-    wkt = None if planar is None else planar.to_wkt()
-    density = _raster_density(crs.to_wkt(), tuple(transform)[:6], shape, wkt)
-    middle_rows = np.arange(*rows, dtype=np.float64) + 0.5
+        return _alike(row_areas_ha(transform, *rows), 1e-15)
+    density = raster_density(crs, transform, shape, planar)
+    middles = np.arange(*rows, dtype=np.float64) + 0.5
     if density.coefficients.shape[1] == 1:
-        return CellAreas(
-            density.at(np.array([0.5]), middle_rows, cell=True) / M2_PER_HA, max(shape[1], 1), density.error
-        )
-    step, error = _node_step(density, shape)
-    nodes = np.arange(0, shape[1] + step, step, dtype=np.float64) + 0.5
-    return CellAreas(density.at(nodes, middle_rows, cell=True) / M2_PER_HA, step, density.error + error)
+        return _alike(density.at(np.array([0.5]), middles, cell=True)[:, 0] / M2_PER_HA, density.error)
+    step, error = _step(density, shape[1])
+    starts = np.arange(0, max(shape[1], 1), step, dtype=np.float64) + 0.5
+    first, middle, last = (density.at(starts + step * part, middles, cell=True) / M2_PER_HA for part in (0.0, 0.5, 1.0))
+    bend = 2 * (first - 2 * middle + last)
+    slope = last - first - bend
+    pieces = np.stack([first, slope / step, bend / step**2], axis=2)
+    return CellAreas(np.ascontiguousarray(pieces), step, density.error + error)
+
+
+def _alike(row_ha: Array, error: float) -> CellAreas:
+    """Rows whose cells are all alike."""
+    pieces = np.zeros((row_ha.size, 1, 3))
+    pieces[:, 0, 0] = row_ha
+    return CellAreas(pieces, _MOST_COLUMNS, error)
+
+
+def raster_density(
+    crs: pyproj.CRS, transform: Affine, shape: tuple[int, int], planar: pyproj.CRS | None = None
+) -> AreaDensity:
+    """Area behind a cell as a function of (column, row), over a raster and a little beyond its last column."""
+    return _raster_density(crs.to_wkt(), tuple(transform)[:6], shape, None if planar is None else planar.to_wkt())
 
 
 @lru_cache(maxsize=32)
 def _raster_density(wkt: str, transform: tuple[float, ...], shape: tuple[int, int], planar: str | None) -> AreaDensity:
-    # nodes may lie up to 256 columns beyond the last one, but never far beyond the raster itself
+    # the last piece may end up to 256 columns beyond the raster, but never far beyond it
     window = (0.0, 0.0, shape[1] + min(256.0, 0.1 * shape[1] + 1), float(max(shape[0], 1)))
     return fit_density(
         pyproj.CRS.from_wkt(wkt), Affine(*transform), window, None if planar is None else pyproj.CRS.from_wkt(planar)
     )
 
 
-def _node_step(density: AreaDensity, shape: tuple[int, int]) -> tuple[int, float]:
-    """Widest spacing of nodes, and the relative error of linear interpolation between them."""
+def _step(density: AreaDensity, columns: int) -> tuple[int, float]:
+    """Columns of the longest pieces that parabolas follow, and the relative error they leave."""
     x0, _, x1, _ = density.window
-    bend = chebyshev.chebder(density.coefficients, 2, 2 / (x1 - x0), 1) if density.coefficients.shape[1] > 2 else None
     worst = 0.0
-    if bend is not None:
+    if density.coefficients.shape[1] > 3:
+        third = chebyshev.chebder(density.coefficients, 3, 2 / (x1 - x0), 1)
         side = np.linspace(-1, 1, 33)
-        worst = float(np.abs(chebyshev.chebgrid2d(side, side, bend)).max() / abs(density.coefficients[0, 0]))
-    step = 256
-    while step > 1 and (worst * step * step / 8 > _NODE_ERROR or step > max(1, shape[1] // 16)):
+        worst = float(np.abs(chebyshev.chebgrid2d(side, side, third)).max() / abs(density.coefficients[0, 0]))
+    step = _MOST_COLUMNS
+    # a parabola through both ends and the middle of a piece is off by the third derivative times h³ / (72 sqrt 3)
+    while step > 1 and (worst * step**3 / 124.7 > _PIECE_ERROR or step > max(1, columns // 16)):
         step //= 2
-    return step, worst * step * step / 8 if step > 1 else 0.0
+    return step, worst * step**3 / 124.7 if step > 1 else 0.0

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
 from geococa._checks import check_dims, check_kind, is_lazy
+from geococa.engines import chunks, in_threads
 from geococa.errors import InputRefused, ModelRefused
 from geococa.legend import NO_DATA, UNCLASSIFIED
 
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["classify"]
 
-_CHUNK = 32_760  # pixels a task; the block of the forest kernels
 _FEW = 1000
 _FAR = 20.0
 
@@ -107,7 +105,7 @@ def _apply(features: xr.DataArray, model: Model, name: str, threads: int | None)
     """Array of one output, ``([time,] land_cover, y, x)`` or ``([time,] y, x)``; lazy for lazy features."""
     axis = features.get_axis_num("feature")
     if not is_lazy(features):
-        return _classify_stack(np.asarray(features.data), model, name, threads or os.cpu_count() or 1)
+        return _classify_stack(np.asarray(features.data), model, name, threads)
     data = features.data.rechunk({axis: -1})
     dtype: Any = np.float32 if name == "probability" else np.uint8
     if name == "probability":
@@ -120,7 +118,7 @@ def _apply(features: xr.DataArray, model: Model, name: str, threads: int | None)
     )
 
 
-def _classify_stack(stack: np.ndarray, model: Model, name: str, threads: int) -> np.ndarray:
+def _classify_stack(stack: np.ndarray, model: Model, name: str, threads: int | None) -> np.ndarray:
     """Classify ``([time,] feature, y, x)`` in chunks of pixels."""
     *lead, n_features, rows, columns = stack.shape
     planes = np.ascontiguousarray(stack).reshape((-1, n_features, rows * columns))
@@ -129,18 +127,12 @@ def _classify_stack(stack: np.ndarray, model: Model, name: str, threads: int) ->
     else:
         out = np.empty((len(planes), rows * columns), dtype=np.uint8)
 
-    def work(job: tuple[int, int]) -> None:
-        time, start = job
-        pixels = slice(start, start + _CHUNK)
+    def work(job: tuple[int, slice]) -> None:
+        time, pixels = job
         _classify_chunk(planes[time, :, pixels], model, out[time, ..., pixels])
 
-    jobs = [(time, start) for time in range(len(planes)) for start in range(0, rows * columns, _CHUNK)]
-    if threads > 1 and len(jobs) > 1:
-        with ThreadPoolExecutor(min(threads, len(jobs))) as pool:
-            list(pool.map(work, jobs))
-    else:
-        for job in jobs:
-            work(job)
+    jobs = [(time, pixels) for time in range(len(planes)) for pixels in chunks(rows * columns)]
+    in_threads(work, jobs, threads)
     shape = (*lead, len(model.classes), rows, columns) if name == "probability" else (*lead, rows, columns)
     return out.reshape(shape)
 

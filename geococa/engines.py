@@ -6,21 +6,27 @@ class indices. Engines hold no state that a call changes, so threads may share o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from geococa.errors import ModelRefused
 from geococa.tree_walkers import UNDECIDED, Ballot, LaneWalker, make_walker
 
-__all__ = ["REJECTED", "Engine", "make_engine"]
+__all__ = ["CHUNK", "REJECTED", "Engine", "chunks", "in_threads", "make_engine"]
+
+CHUNK = 32_760
+"""Pixels of a task; the block of the forest kernels."""
 
 REJECTED = -1
 """Class index of a pixel that no class may claim."""
 
 _MAX_VOTED = 2048  # with more trees, votes in halves of 64 bits are off by more than 1e-6
 
+T = TypeVar("T")
 Arrays = Mapping[str, np.ndarray]
 Settings = Mapping[str, Any]
 
@@ -38,6 +44,23 @@ class Engine(Protocol):
     def labels(self, planes: np.ndarray) -> np.ndarray:
         """Class indices int32 ``(pixels,)``, or `REJECTED`, of ``planes`` ``(features, pixels)``."""
         ...
+
+
+def chunks(n_pixels: int) -> list[slice]:
+    """Cut pixels into tasks."""
+    return [slice(start, min(start + CHUNK, n_pixels)) for start in range(0, n_pixels, CHUNK)]
+
+
+def in_threads(work: Callable[[T], None], jobs: Sequence[T], threads: int | None) -> None:
+    """Do all jobs, on as many threads as asked for, or as there are processors."""
+    workers = min(threads or os.cpu_count() or 1, len(jobs))
+    if workers <= 1:
+        for job in jobs:
+            work(job)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        for _ in pool.map(work, jobs):
+            pass
 
 
 def make_engine(kind: str, arrays: Arrays, settings: Settings) -> Engine:
@@ -209,29 +232,75 @@ class _Gaussian(_Scaled):
         self._whitening = np.ascontiguousarray(arrays["whitening"], dtype=np.float64)
         self._constant = np.asarray(arrays["constant"], dtype=np.float64)
         self._limit = settings.get("rejection_distance")
+        self._single = single_gaussian(self._mean, self._whitening, self._constant, self._limit)
 
     def _distances(self, planes: np.ndarray) -> np.ndarray:
+        """Squared distances float64 ``(classes, pixels)`` of scaled features."""
         from geococa._kernels import gaussian
 
-        values = np.ascontiguousarray(self.scaled(planes))
-        distances = np.empty((len(self._mean), values.shape[1]))
+        distances = np.empty((len(self._mean), planes.shape[1]))
         strip = np.empty((self._mean.shape[1] + 1, gaussian.LANES))
-        gaussian.squared_distances(values, self._whitening, self._mean, strip, distances)
+        gaussian.squared_distances(np.ascontiguousarray(planes), self._whitening, self._mean, strip, distances)
         return distances
 
     def probabilities(self, planes: np.ndarray, *, exact: bool = True) -> np.ndarray:
-        scores = self._distances(planes)
+        scores = self._distances(self.scaled(planes))
         scores *= -0.5
         scores += self._constant[:, None]
         return _softmax(scores)
 
     def labels(self, planes: np.ndarray) -> np.ndarray:
-        distances = self._distances(planes)
+        from geococa._kernels import gaussian
+
+        values = self.scaled(planes)
+        if self._single is None or values.dtype != np.float32 or not np.isfinite(values).all():
+            return self._likely(values)
+        padded, labels = self._single[3].shape[1], np.empty(values.shape[1], dtype=np.int32)
+        strip = np.zeros((padded, gaussian.LANES), dtype=np.float32)
+        work = np.zeros((8, gaussian.LANES), dtype=np.float32)
+        label = np.zeros(gaussian.LANES, dtype=np.int32)
+        gaussian.likely_classes(np.ascontiguousarray(values), *self._single, strip, work, label, labels)
+        open_ = np.flatnonzero(labels == gaussian.OPEN)
+        if len(open_):
+            labels[open_] = self._likely(values[:, open_])
+        return labels
+
+    def _likely(self, values: np.ndarray) -> np.ndarray:
+        """Most likely class in double precision, the first of equals."""
+        distances = self._distances(values)
         best = (self._constant[:, None] - 0.5 * distances).argmax(axis=0).astype(np.int32)
         if self._limit is not None:
             nearest = np.take_along_axis(distances, best[None].astype(np.intp), axis=0)[0]
             best[nearest > self._limit] = REJECTED
         return best
+
+
+def single_gaussian(
+    mean: np.ndarray, whitening: np.ndarray, constant: np.ndarray, limit: float | None
+) -> tuple[Any, ...] | None:
+    """Arguments of `_kernels.gaussian.likely_classes`, or None where single precision can't hold them.
+
+    Features are standardised with numbers that single precision holds exactly, so that only the arithmetic on
+    pixels rounds: by at most ``features + 6`` units of 2**-24 for each component of a whitened vector.
+    """
+    n_classes, n_features = mean.shape
+    size = -(-n_features // 4) * 4
+    with np.errstate(all="ignore"):
+        centre = mean.mean(axis=0).astype(np.float32)
+        spread = np.sqrt((np.linalg.inv(whitening) ** 2).sum(axis=2)).mean(axis=0)
+        unit = (1.0 / spread).astype(np.float32)
+        factor = np.zeros((n_classes, size, size))
+        factor[:, :n_features, :n_features] = whitening / unit.astype(np.float64)
+        offset = np.zeros((n_classes, size))
+        offset[:, :n_features] = np.einsum("kij,kj->ki", whitening, mean - centre.astype(np.float64))
+        rounding = 1.05 * (n_features + 6) * 2.0**-24
+        steep = rounding * np.sqrt((factor**2).sum(axis=(1, 2)))
+        flat = rounding * np.sqrt((offset**2).sum(axis=1))
+        parts = [centre, unit, factor, offset, constant, steep, flat]
+        single = [np.ascontiguousarray(part, dtype=np.float32) for part in parts]
+    if not all(np.isfinite(part).all() for part in single) or np.abs(single[2]).max() > 1e12:
+        return None
+    return (*single, np.float32(rounding), np.float32(np.inf if limit is None else limit))
 
 
 class _SpectralAngle(_Scaled):

@@ -2,116 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from geococa.boosters import lightgbm_booster, lightgbm_classifier, xgboost_booster, xgboost_classifier
 from geococa.errors import ModelRefused
+from geococa.tree_arrays import Parts, Tree, assemble_trees
 
-__all__ = ["Nodes", "Parts", "assemble_trees", "convert", "gaussian_parts"]
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What a conversion yields; classes are in the source's order.
-
-    Attributes
-    ----------
-    kind : str
-        Engine that the arrays are for.
-    arrays : dict of str to numpy.ndarray
-        See `geococa._kernels.forest` and `geococa._kernels.gaussian`.
-    settings : dict
-        Plain settings of the engine.
-    labels : list
-        The source's own class labels.
-    feature_names : list of str or None
-        Names that the source was fitted with, where it knows them.
-    source : str
-        Library and class of the estimator.
-    """
-
-    kind: str
-    arrays: dict[str, np.ndarray]
-    settings: dict[str, Any]
-    labels: list[Any]
-    feature_names: list[str] | None = None
-    source: str = ""
-
-
-@dataclass
-class Tree:
-    """One tree with node numbers of its own; ``feature`` is -1 at leaves, ``rows`` holds a row for each node."""
-
-    feature: np.ndarray
-    threshold: np.ndarray
-    left: np.ndarray
-    right: np.ndarray
-    missing_left: np.ndarray
-    rows: np.ndarray
-    tree_class: int = 0
-
-
-@dataclass
-class Nodes:
-    """A tree under construction from nested dicts, in depth-first order."""
-
-    feature: list[int] = field(default_factory=list)
-    threshold: list[float] = field(default_factory=list)
-    left: list[int] = field(default_factory=list)
-    right: list[int] = field(default_factory=list)
-    missing_left: list[bool] = field(default_factory=list)
-    rows: list[list[float]] = field(default_factory=list)
-
-    def add(self, feature: int, threshold: float, missing_left: bool, row: list[float]) -> int:
-        """Append a node without children and return its number."""
-        self.feature.append(feature)
-        self.threshold.append(threshold)
-        self.left.append(-1)
-        self.right.append(-1)
-        self.missing_left.append(missing_left)
-        self.rows.append(row)
-        return len(self.feature) - 1
-
-    def tree(self, tree_class: int = 0) -> Tree:
-        """Return the nodes as arrays."""
-        nodes = (self.feature, self.threshold, self.left, self.right, self.missing_left, self.rows)
-        feature, threshold, left, right, missing_left, rows = (np.asarray(part) for part in nodes)
-        return Tree(feature, threshold, left, right, missing_left, rows, tree_class)
-
-
-def assemble_trees(trees: list[Tree], base: np.ndarray) -> dict[str, np.ndarray]:
-    """Join trees into the flat arrays of a forest."""
-    counts = np.asarray([len(tree.feature) for tree in trees], dtype=np.int64)
-    start = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    feature = np.concatenate([tree.feature for tree in trees]).astype(np.int32)
-    is_leaf = feature < 0
-    feature[is_leaf] = -1
-    children = {
-        name: np.concatenate([getattr(tree, name) + offset for tree, offset in zip(trees, start[:-1], strict=True)])
-        for name in ("left", "right")
-    }
-    threshold = np.concatenate([tree.threshold for tree in trees]).astype(np.float64)
-    # a split at infinity sends every finite value the same way; the largest float does, too
-    limit = np.finfo(np.float64).max
-    threshold = np.where(is_leaf, 0.0, np.clip(threshold, -limit, limit))
-    leaf = np.where(is_leaf, np.cumsum(is_leaf) - 1, -1).astype(np.int32)
-    rows = np.concatenate([np.asarray(tree.rows, dtype=np.float64) for tree in trees])
-    return {
-        "tree_start": start,
-        "feature": feature,
-        "threshold": threshold,
-        "left": np.where(is_leaf, -1, children["left"]).astype(np.int32),
-        "right": np.where(is_leaf, -1, children["right"]).astype(np.int32),
-        "missing_left": np.concatenate([tree.missing_left for tree in trees]).astype(np.uint8),
-        "leaf": leaf,
-        "value": np.ascontiguousarray(rows[is_leaf]),
-        "tree_class": np.asarray([tree.tree_class for tree in trees], dtype=np.int32),
-        "base": np.asarray(base, dtype=np.float64),
-    }
+__all__ = ["class_names", "convert", "feature_names", "gaussian_parts"]
 
 
 def gaussian_parts(
@@ -287,128 +188,33 @@ def _scaling(transformer: Any) -> Iterator[tuple[str, np.ndarray]]:
         raise ModelRefused(f"a pipeline with {name} can't be converted; StandardScaler and MinMaxScaler can")
 
 
-# LightGBM
-
-
-def _lightgbm_sklearn(estimator: Any) -> Parts:
-    parts = _lightgbm(estimator.booster_)
-    return replace(parts, labels=list(estimator.classes_))
-
-
-def _lightgbm(booster: Any) -> Parts:
-    dump = booster.dump_model()
-    objective = str(dump.get("objective", "")).split()
-    options = dict(item.split(":") for item in objective[1:] if ":" in item)
-    if dump.get("average_output"):
-        raise ModelRefused("LightGBM in boosting mode 'rf' can't be converted; use 'gbdt', or scikit-learn's forest")
-    links = {"binary": "sigmoid", "multiclass": "softmax", "multiclassova": "ova"}
-    if not objective or objective[0] not in links:
+def feature_names(parts: Parts, features: Sequence[str] | None) -> tuple[str, ...]:
+    """Feature names of a model: those given, or those that the estimator was fitted with."""
+    if features is None and parts.feature_names is None:
         raise ModelRefused(
-            f"LightGBM objective {' '.join(objective) or 'unknown'!r} can't be converted; known are {', '.join(links)}"
+            "the estimator was fitted without feature names; give features=[...] in the order of its columns"
         )
-    scores = int(dump["num_tree_per_iteration"])
-    trees = [_lightgbm_tree(info["tree_structure"], i % scores) for i, info in enumerate(dump["tree_info"])]
-    settings: dict[str, Any] = {"input": "float64", "tie": "lower", "link": links[objective[0]]}
-    if objective[0] != "multiclass":
-        settings["slope"] = float(options.get("sigmoid", 1.0))
-    labels = list(range(max(scores, 2)))
-    return Parts("boosting", assemble_trees(trees, np.zeros(scores)), settings, labels, dump["feature_names"])
-
-
-def _lightgbm_tree(root: dict[str, Any], tree_class: int) -> Tree:
-    nodes = Nodes()
-    stack: list[tuple[dict[str, Any], int, str]] = [(root, -1, "")]
-    while stack:
-        entry, parent, side = stack.pop()
-        if "split_feature" in entry:
-            here = nodes.add(
-                int(entry["split_feature"]),
-                float(entry["threshold"] if entry["decision_type"] == "<=" else _refuse_categories()),
-                _lightgbm_missing(entry),
-                [0.0],
-            )
-            stack += [(entry["right_child"], here, "right"), (entry["left_child"], here, "left")]
-        else:
-            here = nodes.add(-1, 0.0, False, [float(entry["leaf_value"])])
-        if parent >= 0:
-            getattr(nodes, side)[parent] = here
-    return nodes.tree(tree_class)
-
-
-def _refuse_categories() -> float:
-    raise ModelRefused("a tree splits on categories; the engines take numeric splits only")
-
-
-def _lightgbm_missing(entry: dict[str, Any]) -> bool:
-    kind = entry["missing_type"]
-    if kind == "Zero":
-        raise ModelRefused("LightGBM trained with zero_as_missing=True can't be converted; train it without")
-    # without a missing type LightGBM reads NaN as zero
-    return bool(entry["default_left"]) if kind == "NaN" else float(entry["threshold"]) >= 0.0
-
-
-# XGBoost
-
-
-def _xgboost_sklearn(estimator: Any) -> Parts:
-    booster = estimator.get_booster()
-    best = getattr(estimator, "best_iteration", None) if estimator.early_stopping_rounds else None
-    parts = _xgboost(booster if best is None else booster[: best + 1])
-    return replace(parts, labels=list(estimator.classes_))
-
-
-def _xgboost(booster: Any) -> Parts:
-    learner = json.loads(bytes(booster.save_raw("json")))["learner"]
-    objective = learner["objective"]["name"]
-    links = {"binary:logistic": "sigmoid", "multi:softprob": "softmax", "multi:softmax": "softmax"}
-    if objective not in links or learner["gradient_booster"]["name"] != "gbtree":
+    names = tuple(str(name) for name in (features if features is not None else parts.feature_names or ()))
+    own = parts.feature_names
+    if features is not None and own is not None and set(own) == set(names) and tuple(own) != names:
         raise ModelRefused(
-            f"XGBoost objective {objective!r} with booster {learner['gradient_booster']['name']!r} can't be "
-            f"converted; known are {', '.join(links)} with 'gbtree'"
+            f"features are given as {list(names)}, the estimator was fitted with {own}; give them in the "
+            "order of the estimator, or leave features out"
         )
-    model = learner["gradient_booster"]["model"]
-    trees = [_xgboost_tree(tree, owner) for tree, owner in zip(model["trees"], model["tree_info"], strict=True)]
-    scores = max(int(learner["learner_model_param"]["num_class"]), 1)
-    stated = str(learner["learner_model_param"]["base_score"]).strip("[]").split(",")
-    base = np.resize(np.asarray([float(text) for text in stated], dtype=np.float32), scores)
-    if links[objective] == "sigmoid":
-        base = -np.log(np.float32(1) / base - np.float32(1))
-    settings = {"input": "float32", "precision": "float32", "tie": "lower", "link": links[objective]}
-    labels = list(range(max(scores, 2)))
-    return Parts("boosting", assemble_trees(trees, base), settings, labels, learner.get("feature_names") or None)
+    return names
 
 
-def _xgboost_tree(tree: dict[str, Any], tree_class: int) -> Tree:
-    left = np.asarray(tree["left_children"], dtype=np.int64)
-    right = np.asarray(tree["right_children"], dtype=np.int64)
-    if any(tree["split_type"]) or tree.get("categories"):
-        _refuse_categories()
-    if int(tree["tree_param"].get("size_leaf_vector", 1)) > 1:
-        raise ModelRefused("XGBoost trees with vector leaves can't be converted; train with one tree for each output")
-    is_leaf = left < 0
-    condition = np.asarray(tree["split_conditions"], dtype=np.float32)
-    # XGBoost goes left where x < t; on float32 that is x <= the float32 before t
-    threshold = np.nextafter(condition, np.float32(-np.inf)).astype(np.float64)
-    feature = np.where(is_leaf, -1, np.asarray(tree["split_indices"], dtype=np.int64))
-    rows = condition.astype(np.float64)[:, None]
-    raw = Tree(feature, threshold, left, right, np.asarray(tree["default_left"], dtype=np.uint8), rows, tree_class)
-    return _in_depth_first_order(raw)
-
-
-def _in_depth_first_order(tree: Tree) -> Tree:
-    """Number the nodes anew so that children follow their parents, and drop what no path reaches."""
-    nodes = Nodes()
-    stack: list[tuple[int, int, str]] = [(0, -1, "")]
-    while stack:
-        node, parent, side = stack.pop()
-        here = nodes.add(
-            int(tree.feature[node]), float(tree.threshold[node]), bool(tree.missing_left[node]), list(tree.rows[node])
-        )
-        if parent >= 0:
-            getattr(nodes, side)[parent] = here
-        if tree.feature[node] >= 0:
-            stack += [(int(tree.right[node]), here, "right"), (int(tree.left[node]), here, "left")]
-    return nodes.tree(tree.tree_class)
+def class_names(parts: Parts, classes: Sequence[str] | None) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Names in the model's order, and the position of each of the source's classes among them."""
+    own = [str(label) for label in parts.labels]
+    names = tuple(str(name) for name in classes) if classes is not None else tuple(own)
+    if len(names) != len(own):
+        raise ModelRefused(f"the estimator has {len(own)} classes {own}, got {len(names)} names {list(names)}")
+    if set(names) == set(own):
+        return names, tuple(names.index(label) for label in own)
+    if any(isinstance(label, str) for label in parts.labels):
+        raise ModelRefused(f"the estimator was fitted with the classes {own}, which are not {list(names)}")
+    return names, tuple(range(len(own)))
 
 
 _CONVERTERS: dict[str, Callable[[Any], Parts]] = {
@@ -420,8 +226,8 @@ _CONVERTERS: dict[str, Callable[[Any], Parts]] = {
     "sklearn.HistGradientBoostingClassifier": _hist_gradient_boosting,
     "sklearn.QuadraticDiscriminantAnalysis": _quadratic_discriminant,
     "sklearn.GaussianNB": _naive_bayes,
-    "lightgbm.LGBMClassifier": _lightgbm_sklearn,
-    "lightgbm.Booster": _lightgbm,
-    "xgboost.XGBClassifier": _xgboost_sklearn,
-    "xgboost.Booster": _xgboost,
+    "lightgbm.LGBMClassifier": lightgbm_classifier,
+    "lightgbm.Booster": lightgbm_booster,
+    "xgboost.XGBClassifier": xgboost_classifier,
+    "xgboost.Booster": xgboost_booster,
 }

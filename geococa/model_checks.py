@@ -9,7 +9,7 @@ import numpy as np
 
 from geococa.errors import ModelRefused
 
-__all__ = ["check_arrays"]
+__all__ = ["check_arrays", "check_names", "check_range", "check_transitions"]
 
 _MAX_NODES = 1 << 30
 _MAX_TREES = 1_000_000
@@ -102,6 +102,9 @@ def _check_trees(arrays: Mapping[str, np.ndarray], n_features: int) -> None:
         child = arrays[name][inner]
         _require(bool((child > inner).all()), f"array {name} points backwards: a child must come after its parent")
         _require(bool((child < end).all()), f"array {name} points out of its tree")
+    children = np.sort(np.concatenate([arrays["left"][inner], arrays["right"][inner]]))
+    expected = np.setdiff1d(np.arange(nodes), start[:-1], assume_unique=True)
+    _require(np.array_equal(children, expected), "every node but a root must be the child of exactly one node")
     is_leaf = feature < 0
     rows = leaf[is_leaf]
     _require(bool(((rows >= 0) & (rows < len(value))).all()), f"a leaf asks for a row beyond the {len(value)} of value")
@@ -179,3 +182,28 @@ def _check_choice(settings: Mapping[str, Any], name: str, choices: tuple[str, ..
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
+
+
+def check_names(what: str, names: tuple[str, ...], most: int) -> None:
+    """Refuse names that are empty, too long, too many or not unique."""
+    if not 0 < len(names) <= most:
+        raise ModelRefused(f"a model needs 1 to {most} {what}, got {len(names)}")
+    if len(set(names)) != len(names):
+        raise ModelRefused(f"{what} must be unique, got {list(names)[:30]}")
+    bad = [name for name in names if not name or len(name) > 200]
+    if bad:
+        raise ModelRefused(f"names of {what} must have 1 to 200 characters, got {bad[:3]!r:.80}")
+
+
+def check_transitions(matrix: np.ndarray, n_classes: int) -> None:
+    """Refuse year-to-year transitions that are not shares."""
+    good = matrix.shape == (n_classes, n_classes) and matrix.dtype == np.float64
+    if not good or not np.isfinite(matrix).all() or (matrix < 0).any() or (np.abs(matrix.sum(axis=1) - 1) > 1e-6).any():
+        raise ModelRefused(f"transitions must be {n_classes} x {n_classes} float64 shares whose rows sum to 1")
+
+
+def check_range(ranges: np.ndarray, n_features: int) -> None:
+    """Refuse a training range that is not one pair a feature."""
+    good = ranges.shape == (2, n_features) and ranges.dtype == np.float64
+    if not good or not np.isfinite(ranges).all() or (ranges[0] > ranges[1]).any():
+        raise ModelRefused(f"training_range must be float64 (2, {n_features}), the smallest value first")

@@ -28,7 +28,7 @@ import numpy as np
 
 from geococa.errors import ModelRefused
 
-__all__ = ["MAX_BYTES", "read_container", "write_container"]
+__all__ = ["MAX_BYTES", "plain", "read_container", "write_container"]
 
 MAGIC = b"GEOCOCA\x01"
 MAX_BYTES = 4 << 30
@@ -180,3 +180,18 @@ def _read_array(name: str, data: bytes) -> np.ndarray:
     if fortran or len(shape) > 4 or any(n < 0 for n in shape) or count * dtype.itemsize != len(data) - start:
         raise ModelRefused(f"array {name} states shape {shape} of {dtype}, but holds {len(data) - start} bytes")
     return np.frombuffer(data, dtype=dtype, offset=start).reshape(shape).copy()
+
+
+def plain(value: Any) -> Any:
+    """Make JSON types of numpy numbers and of anything that has a text form."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(entry) for entry in value]
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float) and not np.isfinite(value):
+        return str(value)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return str(value)

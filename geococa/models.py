@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,22 +13,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geococa.engines import REJECTED, Engine, make_engine
+from geococa.engines import REJECTED, Engine, chunks, in_threads, make_engine
 from geococa.errors import InputRefused, ModelRefused
 from geococa.legend import Legend
-from geococa.model_checks import check_arrays
-from geococa.model_file import read_container, write_container
+from geococa.model_checks import check_arrays, check_names, check_range, check_transitions
+from geococa.model_file import plain, read_container, write_container
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-    from geococa.estimators import Parts
+    from geococa.tree_arrays import Parts
 
 __all__ = ["Model", "read_model", "train"]
 
 _FORMAT = "geococa model 1"
-_CHUNK = 32_760  # pixels a task; the block of the forest kernels
 _EXTRA = ("transitions", "training_range")
 
 
@@ -87,8 +85,8 @@ class Model:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _check_names("features", self.features, 10_000)
-        _check_names("classes", self.classes, 254)
+        check_names("features", self.features, 10_000)
+        check_names("classes", self.classes, 254)
         n_features, n_classes = len(self.features), len(self.classes)
         if self.legend.names != self.classes or self.legend.codes != tuple(range(1, n_classes + 1)):
             raise ModelRefused(f"the legend names {self.legend.names}, the model's classes are {self.classes}")
@@ -98,9 +96,9 @@ class Model:
         for array in self.arrays.values():
             array.flags.writeable = False
         if self.transitions is not None:
-            _check_transitions(self.transitions, n_classes)
+            check_transitions(self.transitions, n_classes)
         if self.training_range is not None:
-            _check_range(self.training_range, n_features)
+            check_range(self.training_range, n_features)
 
     @classmethod
     def from_estimator(
@@ -145,11 +143,11 @@ class Model:
         ModelRefused
             The estimator can't be converted, is not fitted, or names do not fit it.
         """
-        from geococa.estimators import convert
+        from geococa.estimators import class_names, convert, feature_names
 
         parts = convert(estimator)
-        names, columns = _class_names(parts, classes)
-        return cls._from_parts(parts, _features_of(parts, features), names, columns, colors, provenance)
+        names, columns = class_names(parts, classes)
+        return cls._from_parts(parts, feature_names(parts, features), names, columns, colors, provenance)
 
     @classmethod
     def from_rules(cls, rules: str | os.PathLike[str] | Mapping[str, Any]) -> Model:
@@ -190,8 +188,8 @@ class Model:
         colors: Mapping[str, str] | None,
         provenance: Mapping[str, Any] | None,
     ) -> Model:
-        origin = {"source": parts.source, **_plain(dict(provenance or {}))}
-        legend = _legend(classes, colors)
+        origin = {"source": parts.source, **plain(dict(provenance or {}))}
+        legend = Legend.of(classes, colors)
         return cls(parts.kind, features, classes, parts.arrays, parts.settings, legend, columns, provenance=origin)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -236,7 +234,7 @@ class Model:
         def work(rows: slice) -> None:
             out[rows] = self.plane_probabilities(planes[:, rows]).T
 
-        _over_chunks(work, planes.shape[1], threads)
+        in_threads(work, chunks(planes.shape[1]), threads)
         return out
 
     def predict(self, X: np.ndarray | pd.DataFrame, *, threads: int | None = None) -> np.ndarray:
@@ -253,7 +251,7 @@ class Model:
         def work(rows: slice) -> None:
             index[rows] = self.plane_labels(planes[:, rows])
 
-        _over_chunks(work, planes.shape[1], threads)
+        in_threads(work, chunks(planes.shape[1]), threads)
         return np.asarray([*self.classes, "unclassified"])[index]
 
     def plane_probabilities(self, planes: np.ndarray, *, exact: bool = True) -> np.ndarray:
@@ -359,7 +357,7 @@ def read_model(path: str | os.PathLike[str]) -> Model:
             raise ModelRefused("the header's 'columns' must hold integers")
         extra = {name: arrays.pop(name, None) for name in _EXTRA}
         classes = tuple(header["classes"])
-        _check_names("classes", classes, 254)
+        check_names("classes", classes, 254)
         legend = Legend(classes, tuple(range(1, len(classes) + 1)), tuple(header["colors"]))
         return Model(
             header["kind"],
@@ -463,83 +461,3 @@ def train(
     if fitted.features != names:
         ranges = ranges[:, [names.index(name) for name in fitted.features]]
     return replace(model, transitions=transition_matrix(table, fitted.classes), training_range=ranges)
-
-
-def _over_chunks(work: Any, n_rows: int, threads: int | None) -> None:
-    chunks = [slice(start, min(start + _CHUNK, n_rows)) for start in range(0, n_rows, _CHUNK)]
-    workers = min(threads or os.cpu_count() or 1, len(chunks))
-    if workers <= 1:
-        for chunk in chunks:
-            work(chunk)
-        return
-    with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(work, chunks))
-
-
-def _features_of(parts: Parts, features: Sequence[str] | None) -> tuple[str, ...]:
-    if features is None and parts.feature_names is None:
-        raise ModelRefused(
-            "the estimator was fitted without feature names; give features=[...] in the order of its columns"
-        )
-    names = tuple(str(name) for name in (features if features is not None else parts.feature_names or ()))
-    own = parts.feature_names
-    if features is not None and own is not None and set(own) == set(names) and tuple(own) != names:
-        raise ModelRefused(
-            f"features are given as {list(names)}, the estimator was fitted with {own}; give them in the "
-            "order of the estimator, or leave features out"
-        )
-    return names
-
-
-def _class_names(parts: Parts, classes: Sequence[str] | None) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Names in the model's order, and the position of each of the source's classes among them."""
-    own = [str(label) for label in parts.labels]
-    names = tuple(str(name) for name in classes) if classes is not None else tuple(own)
-    if len(names) != len(own):
-        raise ModelRefused(f"the estimator has {len(own)} classes {own}, got {len(names)} names {list(names)}")
-    if set(names) == set(own):
-        return names, tuple(names.index(label) for label in own)
-    if any(isinstance(label, str) for label in parts.labels):
-        raise ModelRefused(f"the estimator was fitted with the classes {own}, which are not {list(names)}")
-    return names, tuple(range(len(own)))
-
-
-def _legend(classes: tuple[str, ...], colors: Mapping[str, str] | None) -> Legend:
-    return Legend.of(classes, colors)
-
-
-def _check_names(what: str, names: tuple[str, ...], most: int) -> None:
-    if not 0 < len(names) <= most:
-        raise ModelRefused(f"a model needs 1 to {most} {what}, got {len(names)}")
-    if len(set(names)) != len(names):
-        raise ModelRefused(f"{what} must be unique, got {list(names)[:30]}")
-    bad = [name for name in names if not name or len(name) > 200]
-    if bad:
-        raise ModelRefused(f"names of {what} must have 1 to 200 characters, got {bad[:3]!r:.80}")
-
-
-def _check_transitions(matrix: np.ndarray, n_classes: int) -> None:
-    good = matrix.shape == (n_classes, n_classes) and matrix.dtype == np.float64
-    if not good or not np.isfinite(matrix).all() or (matrix < 0).any() or (np.abs(matrix.sum(axis=1) - 1) > 1e-6).any():
-        raise ModelRefused(f"transitions must be {n_classes} x {n_classes} float64 shares whose rows sum to 1")
-
-
-def _check_range(ranges: np.ndarray, n_features: int) -> None:
-    good = ranges.shape == (2, n_features) and ranges.dtype == np.float64
-    if not good or not np.isfinite(ranges).all() or (ranges[0] > ranges[1]).any():
-        raise ModelRefused(f"training_range must be float64 (2, {n_features}), the smallest value first")
-
-
-def _plain(value: Any) -> Any:
-    """Make JSON types of numpy numbers and of anything that has a text form."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
-    if isinstance(value, np.generic):
-        return _plain(value.item())
-    if isinstance(value, float) and not np.isfinite(value):
-        return str(value)
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    return str(value)

@@ -151,11 +151,6 @@ def into_pixels(rings: Rings, transform: Affine) -> Rings:
     )
 
 
-def from_pixels(rings: Rings, transform: Affine) -> Rings:
-    """Rings in (column, row) to x, y of a raster's CRS."""
-    return Rings(*place(transform, rings.x, rings.y), rings.ring_offsets, rings.hole, rings.zone_rings)
-
-
 def reprojected(rings: Rings, source: pyproj.CRS, target: pyproj.CRS) -> Rings:
     """Rings in another CRS, with vertices added where a straight edge of ``source`` is not straight in ``target``.
 

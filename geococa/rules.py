@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from geococa.errors import ModelRefused
-from geococa.estimators import Nodes, Parts, assemble_trees
+from geococa.tree_arrays import Nodes, Parts, assemble_trees
 
 __all__ = ["rule_parts"]
 

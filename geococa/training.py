@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,15 +11,15 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from geococa._checks import optional_import
 from geococa.errors import InputRefused
-from geococa.estimators import Parts, convert, gaussian_parts
 from geococa.legend import PALETTE
+from geococa.training_methods import METHODS, TrainingData, take_options
+from geococa.tree_arrays import Parts
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
 
-__all__ = ["METHODS", "Fitted", "fit", "transition_matrix", "usable_rows"]
+__all__ = ["Fitted", "fit", "transition_matrix", "usable_rows"]
 
 _SAMPLE_COLUMNS = frozenset(
     {
@@ -54,18 +53,6 @@ class Fitted:
     features: list[str]
     classes: tuple[str, ...]
     provenance: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class _Data:
-    """What a method trains on: ``X`` float32 ``(rows, features)``, ``y`` int ``(rows,)`` from 0."""
-
-    X: np.ndarray
-    y: np.ndarray
-    weight: np.ndarray | None
-    classes: tuple[str, ...]
-    seed: int
-    threads: int
 
 
 def usable_rows(
@@ -130,15 +117,15 @@ def fit(
     options: Mapping[str, Any],
 ) -> Fitted:
     """Train one method on a table without missing values; see `geococa.train`."""
-    if method not in METHODS:
-        raise InputRefused(f"unknown method {method!r}; known are {', '.join(METHODS)}")
+    if method not in (*METHODS, "rules"):
+        raise InputRefused(f"unknown method {method!r}; known are {', '.join([*METHODS, 'rules'])}")
     if method == "rules":
         return _fit_rules(dict(options))
     found = table["class"].astype(str)
     order = _class_order(found, classes)
     y = found.map({name: i for i, name in enumerate(order)}).to_numpy(dtype=np.int64)
     X = np.ascontiguousarray(table[features].to_numpy(dtype=np.float32))
-    data = _Data(X, y, _weights(y, order, class_weight), order, seed, threads or os.cpu_count() or 1)
+    data = TrainingData(X, y, _weights(y, order, class_weight), order, seed, threads or os.cpu_count() or 1)
     parts, used = METHODS[method](data, dict(options))
     provenance = {
         "method": method,
@@ -232,195 +219,10 @@ def transition_matrix(table: pd.DataFrame, classes: tuple[str, ...]) -> np.ndarr
     return shares
 
 
-# Methods: each takes the data and the user's options, and returns the arrays and the options used.
-
-_Result = tuple[Parts, dict[str, Any]]
-
-
-def _fit_estimator(
-    estimator_class: Any, data: _Data, defaults: dict[str, Any], options: dict[str, Any], fixed: dict[str, Any]
-) -> _Result:
-    """Fit a scikit-learn style estimator and convert it."""
-    known = set(estimator_class().get_params())
-    unknown = sorted(set(options) - known)
-    if unknown:
-        raise InputRefused(
-            f"unknown options {', '.join(unknown)}; {estimator_class.__name__} takes {', '.join(sorted(known))}"
-        )
-    clash = sorted(set(options) & set(fixed))
-    if clash:
-        raise InputRefused(f"options {', '.join(clash)} are set by geococa: use seed=, threads= and class_weight=")
-    chosen = {**defaults, **options}
-    estimator = estimator_class(**chosen, **fixed)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="X does not have valid feature names")
-        estimator.fit(data.X, data.y, sample_weight=data.weight)
-    return convert(estimator), chosen
-
-
-def _random_forest(data: _Data, options: dict[str, Any]) -> _Result:
-    ensemble = optional_import("sklearn.ensemble", "ml")
-    defaults = {"n_estimators": 100, "max_depth": 20, "min_samples_leaf": 2, "max_features": "sqrt"}
-    return _fit_estimator(
-        ensemble.RandomForestClassifier, data, defaults, options, {"random_state": data.seed, "n_jobs": data.threads}
-    )
-
-
-def _extra_trees(data: _Data, options: dict[str, Any]) -> _Result:
-    ensemble = optional_import("sklearn.ensemble", "ml")
-    defaults = {"n_estimators": 100, "max_depth": 20, "min_samples_leaf": 2, "max_features": "sqrt"}
-    return _fit_estimator(
-        ensemble.ExtraTreesClassifier, data, defaults, options, {"random_state": data.seed, "n_jobs": data.threads}
-    )
-
-
-def _hist_gradient_boosting(data: _Data, options: dict[str, Any]) -> _Result:
-    ensemble = optional_import("sklearn.ensemble", "ml")
-    defaults = {"max_iter": 100, "max_leaf_nodes": 31, "early_stopping": False}
-    return _fit_estimator(ensemble.HistGradientBoostingClassifier, data, defaults, options, {"random_state": data.seed})
-
-
-def _lightgbm(data: _Data, options: dict[str, Any]) -> _Result:
-    lightgbm = optional_import("lightgbm", "boosting")
-    defaults = {"n_estimators": 100, "num_leaves": 31, "learning_rate": 0.1}
-    fixed = {
-        "random_state": data.seed,
-        "n_jobs": data.threads,
-        "deterministic": True,
-        "force_row_wise": True,
-        "verbose": -1,
-    }
-    known = {name: value for name, value in fixed.items() if name in ("random_state", "n_jobs")}
-
-    # LightGBM passes names that its wrapper does not list on to the library
-    def estimator_class(**chosen: Any) -> Any:
-        return lightgbm.LGBMClassifier(
-            **chosen, **({} if not chosen else {k: v for k, v in fixed.items() if k not in known})
-        )
-
-    estimator_class.__name__ = "LGBMClassifier"
-    return _fit_estimator(estimator_class, data, defaults, options, known)
-
-
-def _xgboost(data: _Data, options: dict[str, Any]) -> _Result:
-    xgboost = optional_import("xgboost", "boosting")
-    defaults = {"n_estimators": 100, "max_depth": 6, "learning_rate": 0.1, "tree_method": "hist"}
-    return _fit_estimator(
-        xgboost.XGBClassifier, data, defaults, options, {"random_state": data.seed, "n_jobs": data.threads}
-    )
-
-
-def _take(options: dict[str, Any], **defaults: Any) -> dict[str, Any]:
-    unknown = sorted(set(options) - set(defaults))
-    if unknown:
-        raise InputRefused(f"unknown options {', '.join(unknown)}; this method takes {', '.join(defaults)}")
-    return {**defaults, **options}
-
-
-def _moments(data: _Data) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Class means, covariances (unbiased) and counts."""
-    X = data.X.astype(np.float64)
-    counts = np.bincount(data.y, minlength=len(data.classes))
-    needed = X.shape[1] + 1
-    few = [f"{name} ({n})" for name, n in zip(data.classes, counts, strict=True) if n < needed]
-    if few:
-        raise InputRefused(
-            f"{X.shape[1]} features need at least {needed} samples a class for its covariance, too few of "
-            f"{', '.join(few)}; add samples or drop features"
-        )
-    groups = [X[data.y == k] for k in range(len(data.classes))]
-    mean = np.stack([group.mean(axis=0) for group in groups])
-    covariance = np.stack([np.atleast_2d(np.cov(group, rowvar=False)) for group in groups])
-    return mean, covariance, counts
-
-
-def _priors(chosen: Any, classes: tuple[str, ...], counts: np.ndarray) -> np.ndarray:
-    if isinstance(chosen, Mapping):
-        values = np.asarray([float(chosen.get(name, np.nan)) for name in classes])
-        if not np.isfinite(values).all() or (values <= 0).any() or set(chosen) != set(classes):
-            raise InputRefused(f"priors must give a positive number for each of {list(classes)}, got {dict(chosen)}")
-    elif chosen in ("equal", "samples"):
-        values = np.ones(len(classes)) if chosen == "equal" else counts.astype(np.float64)
-    else:
-        raise InputRefused(f"priors must be 'equal', 'samples' or a mapping by class, got {chosen!r}")
-    return values / values.sum()
-
-
-def _reject(parts: Parts, rejection: float | None, n_features: int) -> Parts:
-    """Leave pixels unclassified that are further from their class than all but ``rejection`` of its own pixels.
-
-    The squared Mahalanobis distance of a normal class follows the chi-square distribution with one degree of
-    freedom a feature.
-    """
-    if rejection is None:
-        return parts
-    if not 0 < rejection < 1:
-        raise InputRefused(f"rejection must lie between 0 and 1, got {rejection!r}")
-    from scipy.stats import chi2
-
-    parts.settings["rejection_distance"] = float(chi2.isf(rejection, n_features))
-    return parts
-
-
-def _gaussian(data: _Data, options: dict[str, Any]) -> _Result:
-    used = _take(options, priors="equal", rejection=None, regularisation=0.0)
-    mean, covariance, counts = _moments(data)
-    share = float(used["regularisation"])
-    if not 0 <= share <= 1:
-        raise InputRefused(f"regularisation must lie between 0 and 1, got {share!r}")
-    diagonal = np.stack([np.diag(np.diag(matrix)) for matrix in covariance])
-    covariance = (1 - share) * covariance + share * diagonal
-    parts = gaussian_parts(
-        mean, covariance, _priors(used["priors"], data.classes, counts), list(data.classes), "gaussian"
-    )
-    return _reject(parts, used["rejection"], data.X.shape[1]), used
-
-
-def _mahalanobis(data: _Data, options: dict[str, Any]) -> _Result:
-    """One covariance for all classes, so that the nearest class in Mahalanobis distance wins (with equal priors)."""
-    used = _take(options, priors="equal", rejection=None)
-    mean, covariance, counts = _moments(data)
-    pooled = np.einsum("k,kij->ij", (counts - 1) / (counts - 1).sum(), covariance)
-    stack = np.repeat(pooled[None], len(mean), axis=0)
-    parts = gaussian_parts(
-        mean, stack, _priors(used["priors"], data.classes, counts), list(data.classes), "mahalanobis"
-    )
-    return _reject(parts, used["rejection"], data.X.shape[1]), used
-
-
-def _minimum_distance(data: _Data, options: dict[str, Any]) -> _Result:
-    """One spherical covariance for all classes, so that the nearest mean in plain distance wins."""
-    used = _take(options, rejection=None)
-    mean, covariance, counts = _moments(data)
-    variance = float(np.average(np.trace(covariance, axis1=1, axis2=2), weights=counts - 1) / data.X.shape[1])
-    stack = np.repeat(variance * np.eye(data.X.shape[1])[None], len(mean), axis=0)
-    prior = np.full(len(mean), 1 / len(mean))
-    parts = gaussian_parts(mean, stack, prior, list(data.classes), "minimum_distance")
-    return _reject(parts, used["rejection"], data.X.shape[1]), used
-
-
-def _spectral_angle(data: _Data, options: dict[str, Any]) -> _Result:
-    used = _take(options, rejection_angle_rad=None)
-    X = data.X.astype(np.float64)
-    length = np.linalg.norm(X, axis=1, keepdims=True)
-    if (length == 0).any():
-        raise InputRefused("a training row is all zero and has no direction; drop it before training spectral_angle")
-    unit = X / length
-    direction = np.stack([unit[data.y == k].mean(axis=0) for k in range(len(data.classes))])
-    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-    own = np.arccos(np.clip((unit * direction[data.y]).sum(axis=1), -1, 1))
-    settings = {"spread_rad": float(max(np.sqrt(np.mean(own**2)), 1e-6))}
-    if used["rejection_angle_rad"] is not None:
-        settings["rejection_angle_rad"] = float(used["rejection_angle_rad"])
-    return Parts(
-        "spectral_angle", {"direction": direction}, settings, list(data.classes), source="spectral_angle"
-    ), used
-
-
 def _fit_rules(options: dict[str, Any]) -> Fitted:
     from geococa.rules import rule_parts
 
-    used = _take(options, rules=None)
+    used = take_options(options, rules=None)
     if used["rules"] is None:
         raise InputRefused("method 'rules' needs rules=path of a TOML file")
     parts = rule_parts(used["rules"])
@@ -428,24 +230,3 @@ def _fit_rules(options: dict[str, Any]) -> Fitted:
     return Fitted(
         parts, list(parts.feature_names or ()), classes, {"method": "rules", "options": {"rules": str(used["rules"])}}
     )
-
-
-def _rules(data: _Data, options: dict[str, Any]) -> _Result:
-    raise InputRefused(
-        f"rules are read, not fitted to the {len(data.y)} samples; use options {sorted(options)} with fit"
-    )
-
-
-METHODS: dict[str, Callable[[_Data, dict[str, Any]], _Result]] = {
-    "random_forest": _random_forest,
-    "extra_trees": _extra_trees,
-    "hist_gradient_boosting": _hist_gradient_boosting,
-    "lightgbm": _lightgbm,
-    "xgboost": _xgboost,
-    "gaussian": _gaussian,
-    "mahalanobis": _mahalanobis,
-    "minimum_distance": _minimum_distance,
-    "spectral_angle": _spectral_angle,
-    "rules": _rules,
-}
-"""Training methods by name."""

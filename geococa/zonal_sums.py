@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from geococa.cell_areas import cell_areas
+from geococa.cell_areas import CellAreas, cell_areas
 from geococa.coverage import Coverage
 from geococa.errors import InputRefused
 from geococa.legend import NO_DATA, UNCLASSIFIED, Legend
@@ -63,10 +63,8 @@ def class_sums_ha(
         Legend of the columns before it.
     """
     full = legend.with_unclassified()
-    slots = len(full.codes) + 2
-    slot = np.full(256, slots - 1, np.uint8)
-    slot[list(full.codes)] = np.arange(len(full.codes))
-    slot[NO_DATA] = slots - 2
+    codes = np.array([*full.codes, NO_DATA], np.uint8)
+    slots = codes.size + 1
     times = land_cover.sizes["time"]
     out = np.zeros((times, len(share.zones), slots))
     rows, columns = share.grid.shape
@@ -78,7 +76,7 @@ def class_sums_ha(
         start, stop = int(share.strip_row[strips].min()), int(share.strip_row[strips].max()) + 1
         labels = np.ascontiguousarray(land_cover.isel(y=slice(start, stop)).values)
         cells = cell_areas(share.grid.crs, share.grid.transform, (rows, columns), (start, stop), area)
-        _add(strips, share, labels, start, cells.nodes_ha, cells.step, slot, out, threads)
+        _add(strips, share, labels, start, cells, codes, out, threads)
         _refuse_unknown(strips, share, labels, start, full, out[:, :, -1])
     known = out[:, :, :-1]
     if UNCLASSIFIED not in legend.codes and not known[:, :, 0].any():
@@ -91,9 +89,8 @@ def _add(
     share: Coverage,
     labels: npt.NDArray[np.uint8],
     row_start: int,
-    nodes_ha: Float,
-    step: int,
-    slot: npt.NDArray[np.uint8],
+    cells: CellAreas,
+    codes: npt.NDArray[np.uint8],
     out: Float,
     threads: int,
 ) -> None:
@@ -101,7 +98,7 @@ def _add(
     from geococa._kernels import zonal
 
     def run(part: npt.NDArray[np.int64]) -> None:
-        zonal.class_areas(part, *share.arrays, labels, row_start, nodes_ha, step, slot, out)
+        zonal.class_areas(part, *share.arrays, labels, row_start, cells.pieces_ha, cells.step, codes, out)
 
     parts = _by_zones(strips, share, threads)
     if len(parts) == 1:

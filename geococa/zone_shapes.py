@@ -10,9 +10,11 @@ import numpy.typing as npt
 import pyproj
 import shapely
 
+from geococa.area_density import M2_PER_HA, parse_measure
+from geococa.cell_areas import raster_density
 from geococa.errors import ZoneError
 from geococa.grid import Grid
-from geococa.polygons import Rings, boundary_polygon, from_pixels, geometry_areas_ha, into_pixels, reprojected, rings_of
+from geococa.polygons import Rings, boundary_polygon, geometry_areas_ha, into_pixels, reprojected, rings_of
 from geococa.transforms import horizontal, is_lonlat
 
 if TYPE_CHECKING:
@@ -40,9 +42,8 @@ class ZoneShapes:
     kept_crs: pyproj.CRS
     crossing: Int64
     """Zones that leave the raster."""
-    image: Rings
-    clipped: Rings
-    """``kept`` in pixels, and the part of it on the raster; only for crossing zones."""
+    pixels: Rings
+    """``kept`` in pixels of the grid; only the crossing zones."""
     disjoint: npt.NDArray[np.bool_]
 
 
@@ -69,13 +70,7 @@ def shapes_on_grid(zones: GeoDataFrame, grid: Grid, owned: Any) -> tuple[ZoneSha
             | (bounds[:, 3] > rows + _EDGE_PX)
         )
     crossing = np.flatnonzero(leaves & ~disjoint)
-    image = pixels.take(crossing)
-    clipped = image
-    if crossing.size:
-        parts = image.geometries()
-        parts[crossing] = _polygons_in(parts[crossing], shapely.box(0, 0, columns, rows))
-        clipped = rings_of(parts)
-    return ZoneShapes(zone, zone_crs, whole, kept, kept_crs, crossing, image, clipped, disjoint), pixels
+    return ZoneShapes(zone, zone_crs, whole, kept, kept_crs, crossing, pixels.take(crossing), disjoint), pixels
 
 
 def _near(zones: GeoDataFrame, zone: Rings, grid: Grid, zone_crs: pyproj.CRS) -> Rings:
@@ -125,12 +120,10 @@ def measured_ha(shapes: ZoneShapes, grid: Grid, area: str) -> tuple[Float, Float
         before = geometry_areas_ha(shapes.whole, shapes.kept_crs, area)
         inside = inside * np.divide(zone, before, out=np.ones_like(zone), where=before > 0)
     if shapes.crossing.size:
-        number = shapes.crossing
-        part = geometry_areas_ha(from_pixels(shapes.clipped, grid.transform), grid.crs, area)[number]
-        if not horizontal(shapes.kept_crs).equals(horizontal(grid.crs), ignore_axis_order=True):
-            # what densification left over is shared out evenly
-            full = geometry_areas_ha(from_pixels(shapes.image, grid.transform), grid.crs, area)[number]
-            part = part / full * inside[number]
+        number, rings = shapes.crossing, shapes.pixels
+        density = raster_density(grid.crs, grid.transform, grid.shape, parse_measure(area))
+        frame = (0.0, 0.0, float(grid.shape[1]), float(grid.shape[0]))
+        part = rings.zone_sums(density.ring_areas(rings.x, rings.y, rings.ring_offsets, frame))[number] / M2_PER_HA
         inside[number] = np.minimum(part, inside[number])
     inside[shapes.disjoint] = 0.0
     return zone, inside

@@ -307,14 +307,13 @@ def test_coca_lies_between_fallow_and_pasture(world, grid):
         ndvi.append((nir - red) / (nir + red))
     value = np.median(ndvi, axis=0)
     median = {name: np.median(value[shares.sel(land_cover=name) > 0.99]) for name in CLASSES}
-    coca = value[shares.sel(land_cover="coca") > 0.99]
-    fallow = value[shares.sel(land_cover="secondary_forest") > 0.99]
+    coca, fallow = (np.array(ndvi)[:, shares.sel(land_cover=name) > 0.99] for name in ("coca", "secondary_forest"))
     assert median["bare_soil"] < median["coca"] < median["secondary_forest"] < median["forest"]
-    assert np.quantile(coca, 0.9) > np.quantile(fallow, 0.15)
+    assert np.quantile(coca, 0.9) > np.quantile(fallow, 0.1)
 
 
 def test_harvests_of_plots_are_out_of_step(world, grid):
-    days = pd.date_range("2021-01-05", "2021-12-20", freq="15D")
+    days = pd.date_range("2021-01-05", "2021-12-20", freq="20D")
     plots = world.plots.query("year == 2021 and status == 'persistent' and area_ha > 0.3").to_crs(grid.crs)
     inside = plots[plots.within(shapely.box(*grid.bounds))].geometry.centroid
     rows = ((grid.transform.f - inside.y) / 10).astype(int).to_numpy()

@@ -174,18 +174,28 @@ def chebyshev_table(coefficients: Any, u: Any, v: Any, out: Any) -> None:
             out[i, j] = series[0] + u[j] * one - two
 
 
+@inline
+def _along(coefficients: Any, u: float, v: float, run: float, rise: float, base: float) -> Any:
+    """Integral of the series minus ``base`` over v, along an edge from (u, v)."""
+    length = max(np.abs(run), np.abs(rise))
+    if length < 2e-4:
+        return rise * (_chebyshev(coefficients, u + 0.5 * run, v + 0.5 * rise) - base)
+    if length < 1e-2:
+        near, far = 0.5 - 0.5 * _X2, 0.5 + 0.5 * _X2
+        value = _chebyshev(coefficients, u + near * run, v + near * rise)
+        value += _chebyshev(coefficients, u + far * run, v + far * rise)
+        return rise * (0.5 * value - base)
+    pieces = 1 + int(length / 0.1)
+    value = 0.0
+    for piece in range(pieces):
+        for node in range(5):
+            side = (piece + 0.5 + 0.5 * _X5[node]) / pieces
+            value += 0.5 * _W5[node] * (_chebyshev(coefficients, u + side * run, v + side * rise) - base)
+    return rise * value / pieces
+
+
 @kernel
-def surface_ring_areas(
-    x: Any,
-    y: Any,
-    ring_offsets: Any,
-    coefficients: Any,
-    x_scale: Any,
-    x_shift: Any,
-    y_scale: Any,
-    y_shift: Any,
-    out: Any,
-) -> None:
+def surface_ring_areas(x: Any, y: Any, ring_offsets: Any, coefficients: Any, scale: Any, frame: Any, out: Any) -> None:
     """Area of rings on a surface whose area density, integrated once along x, is a Chebyshev series.
 
     Parameters
@@ -196,35 +206,51 @@ def surface_ring_areas(
         First vertex of each ring, and the end.
     coefficients : float64[rows, columns]
         Chebyshev coefficients of the integral of the density along u, rows in v, columns in u.
-    x_scale, x_shift, y_scale, y_shift : float
-        ``u = x * x_scale + x_shift`` and ``v = y * y_scale + y_shift`` lie in -1..1.
+    scale : float64[4]
+        ``u = x * scale[0] + scale[1]`` and ``v = y * scale[2] + scale[3]``.
+    frame : float64[4]
+        Least u, least v, largest u, largest v of the part of the plane that counts. An edge beyond its sides acts on the
+        side, one above or below it not at all: that cuts rings at the frame without making new ones.
     out : float64[rings]
         Signed integrals over u and v.
     """
+    u_low, v_low, u_high, v_high = frame
+    cuts = np.empty(4)
     for ring in range(ring_offsets.size - 1):
         first, last = ring_offsets[ring], ring_offsets[ring + 1]
         total = 0.0
         if last - first > 3:
-            base = _chebyshev(coefficients, x[first] * x_scale + x_shift, y[first] * y_scale + y_shift)
+            u0 = min(max(x[first] * scale[0] + scale[1], u_low), u_high)
+            v0 = min(max(y[first] * scale[2] + scale[3], v_low), v_high)
+            base = _chebyshev(coefficients, u0, v0)
             for i in range(first, last - 1):
-                u, v = x[i] * x_scale + x_shift, y[i] * y_scale + y_shift
-                run, rise = (x[i + 1] - x[i]) * x_scale, (y[i + 1] - y[i]) * y_scale
+                u, v = x[i] * scale[0] + scale[1], y[i] * scale[2] + scale[3]
+                run, rise = (x[i + 1] - x[i]) * scale[0], (y[i + 1] - y[i]) * scale[2]
                 if rise == 0.0:
                     continue
-                length = max(np.abs(run), np.abs(rise))
-                if length < 2e-3:
-                    value = 0.0
-                    for side in (0.5 - 0.5 * _X2, 0.5 + 0.5 * _X2):
-                        value += 0.5 * (_chebyshev(coefficients, u + side * run, v + side * rise) - base)
-                    total += value * rise
+                # shares of the edge between which it lies in the frame's rows
+                one, two = (v_low - v) / rise, (v_high - v) / rise
+                begin, end = max(0.0, min(one, two)), min(1.0, max(one, two))
+                if begin >= end:
                     continue
-                pieces = 1 + int(length / 0.1)
-                value = 0.0
-                for piece in range(pieces):
-                    for node in range(5):
-                        side = (piece + 0.5 + 0.5 * _X5[node]) / pieces
-                        value += 0.5 * _W5[node] * (_chebyshev(coefficients, u + side * run, v + side * rise) - base)
-                total += value / pieces * rise
+                ends_low, ends_high = min(u + begin * run, u + end * run), max(u + begin * run, u + end * run)
+                if ends_low >= u_low and ends_high <= u_high:
+                    total += _along(
+                        coefficients, u + begin * run, v + begin * rise, (end - begin) * run, (end - begin) * rise, base
+                    )
+                    continue
+                cuts[0], cuts[1], cuts[2], cuts[3] = begin, end, end, end
+                if run != 0.0:
+                    left, right = (u_low - u) / run, (u_high - u) / run
+                    cuts[1] = min(max(min(left, right), begin), end)
+                    cuts[2] = min(max(max(left, right), begin), end)
+                for part in range(3):
+                    from_, to = cuts[part], cuts[part + 1]
+                    if from_ >= to:
+                        continue
+                    start = min(max(u + from_ * run, u_low), u_high)
+                    stop = min(max(u + to * run, u_low), u_high)
+                    total += _along(coefficients, start, v + from_ * rise, stop - start, (to - from_) * rise, base)
         out[ring] = total
 
 

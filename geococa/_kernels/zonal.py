@@ -15,28 +15,34 @@ from geococa._kernels._jit import inline, kernel
 
 __all__ = ["centre_cells", "class_areas", "expand_strips", "unknown_label"]
 
-_HIGH = np.int64(1) << np.int64(32)
-_LOW = _HIGH - np.int64(1)
+PIECE = 256
+"""Most columns that share one polynomial of cell areas."""
+
+# one cell, its position and the square of its position side by side in one number: sums over a piece fit without carry
+_PACKED = np.array([1 | (i << 16) | (i * i << 32) for i in range(PIECE)], np.uint64)
+_LANES = np.array([0, 256, 512, 768], np.uint64)
 
 
 @inline
-def _count(labels: Any, start: Any, stop: Any, slots: int, slot: Any, counts: Any) -> None:
-    """Add one per cell of a slot, and its position from ``start`` in the upper half of the same number.
+def _count(labels: Any, start: Any, stop: Any, offset: Any, packed: Any, lanes: Any, counts: Any) -> None:
+    """Add every cell of ``labels[start:stop]`` to the counter of its code; positions count from ``offset``.
 
-    Two sets of counters take turns: neighbouring cells mostly share their class, and adding twice in a row to one
-    memory cell waits.
+    Four sets of counters take turns: neighbouring cells mostly share their code, and adding twice in a row to one
+    memory cell waits for the first addition.
     """
-    step = _HIGH
-    even, odd = np.int64(1), np.int64(1) + step
-    column = start
-    while column + 1 < stop:
-        counts[slot[labels[column]]] += even
-        counts[slots + slot[labels[column + 1]]] += odd
-        even += 2 * step
-        odd += 2 * step
-        column += 2
-    if column < stop:
-        counts[slot[labels[column]]] += even
+    part, place = labels[start:stop], packed[start - offset : stop - offset]
+    size, one, two, three = np.uint64(part.size), np.uint64(1), np.uint64(2), np.uint64(3)
+    second, third, fourth = lanes[1], lanes[2], lanes[3]
+    i = np.uint64(0)
+    while i + three < size:
+        counts[np.uint64(part[i])] += place[i]
+        counts[second + np.uint64(part[i + one])] += place[i + one]
+        counts[third + np.uint64(part[i + two])] += place[i + two]
+        counts[fourth + np.uint64(part[i + three])] += place[i + three]
+        i += np.uint64(4)
+    while i < size:
+        counts[np.uint64(part[i])] += place[i]
+        i += one
 
 
 @kernel
@@ -51,10 +57,10 @@ def class_areas(
     cell_column: Any,
     cell_fraction: Any,
     labels: Any,
-    row_start: int,
-    nodes_ha: Any,
-    step: int,
-    slot: Any,
+    row_start: Any,
+    pieces_ha: Any,
+    step: Any,
+    codes: Any,
     out: Any,
 ) -> None:
     """Add the hectares of every class in every zone, for several maps at once.
@@ -68,19 +74,25 @@ def class_areas(
     labels : uint8[times, rows, columns]
         Class codes.
     row_start : int
-        Row of the grid that is row 0 of ``labels`` and ``nodes_ha``.
-    nodes_ha : float64[rows, nodes]
-        Cell areas at columns 0, ``step``, 2 ``step``, ...; linear between; one node holds for the whole row.
+        Row of the grid that is row 0 of ``labels`` and ``pieces_ha``.
+    pieces_ha : float64[rows, pieces, 3]
+        Cell areas as ``a + b i + c i²``, with i the column in a piece of ``step`` columns; the last piece holds to the
+        end (so a single constant one does for a row).
     step : int
-        Columns between nodes, at most 256 where there are several.
-    slot : uint8[256]
-        Place of each code in the last axis of ``out``.
+        Columns of a piece, at most 256.
+    codes : uint8[slots - 1]
+        Codes of the first places in the last axis of ``out``; all other codes go to its last place.
     out : float64[times, zones, slots]
         Hectares; added to.
     """
     slots = out.shape[2]
-    counts = np.zeros(2 * slots, np.int64)
-    single = nodes_ha.shape[1] == 1
+    slot = np.full(256, slots - 1, np.int64)
+    for k in range(codes.size):
+        slot[codes[k]] = k
+    counts = np.zeros(1024, np.uint64)
+    packed, lanes = _PACKED, _LANES
+    nothing, low = np.uint64(0), np.uint64(0xFFFF)
+    last_piece = pieces_ha.shape[1] - 1
     for s in strips:
         zone, row = strip_zone[s], strip_row[s] - row_start
         for time in range(out.shape[0]):
@@ -88,31 +100,34 @@ def class_areas(
             for span in range(span_offsets[s], span_offsets[s + 1]):
                 start, end = np.int64(span_start[span]), np.int64(span_stop[span])
                 while start < end:
-                    if single:
-                        # positions aren't used, and a piece short enough can't overflow them
-                        stop = min(end, start + 32768)
-                        level, slope = nodes_ha[row, 0], 0.0
-                    else:
-                        node = start // step
-                        stop = min(end, (node + 1) * step)
-                        slope = (nodes_ha[row, node + 1] - nodes_ha[row, node]) / step
-                        level = nodes_ha[row, node] + slope * (start - node * step)
-                    _count(line, start, stop, slots, slot, counts)
-                    for k in range(slots):
-                        packed = counts[k] + counts[slots + k]
-                        if packed != 0:
-                            out[time, zone, k] += (packed & _LOW) * level + (packed >> 32) * slope
-                            counts[k] = 0
-                            counts[slots + k] = 0
+                    number = start // step
+                    offset = number * step
+                    stop = min(end, offset + step)
+                    a, b, c = pieces_ha[row, min(number, last_piece)]
+                    _count(line, start, stop, offset, packed, lanes, counts)
+                    found: Any = 0
+                    for k in range(codes.size):
+                        code = np.uint64(codes[k])
+                        total = counts[code] + counts[lanes[1] + code]
+                        total += counts[lanes[2] + code] + counts[lanes[3] + code]
+                        if total != nothing:
+                            cells = np.int64(total & low)
+                            found += cells
+                            places = np.int64((total >> np.uint64(16)) & low)
+                            squares = np.int64(total >> np.uint64(32))
+                            out[time, zone, k] += cells * a + places * b + squares * c
+                            for lane in lanes:
+                                counts[lane + code] = nothing
+                    if found != stop - start:
+                        counts[:] = nothing
+                        out[time, zone, slots - 1] += (stop - start - found) * a
                     start = stop
             for cell in range(cell_offsets[s], cell_offsets[s + 1]):
-                column = cell_column[cell]
-                value = nodes_ha[row, 0]
-                if not single:
-                    node = column // step
-                    share = (column - node * step) / step
-                    value = nodes_ha[row, node] * (1.0 - share) + nodes_ha[row, node + 1] * share
-                out[time, zone, slot[line[column]]] += cell_fraction[cell] * value
+                column = np.int64(cell_column[cell])
+                number = column // step
+                i = column - number * step
+                a, b, c = pieces_ha[row, min(number, last_piece)]
+                out[time, zone, slot[line[column]]] += cell_fraction[cell] * (a + i * (b + i * c))
 
 
 @kernel

@@ -7,9 +7,10 @@ from itertools import pairwise
 import numpy as np
 import pyproj
 import pytest
+import shapely
 
 from geococa._kernels import geodesy
-from tests.oracles_areas import ring_area_geod_m2
+from tests.oracles_areas import polygonal, ring_area_geod_m2, star
 
 
 def bands(latitudes, width):
@@ -84,23 +85,46 @@ def test_splitting_an_edge_changes_nothing():
     assert lonlat_area(more) == pytest.approx(lonlat_area(points), rel=1e-13)
 
 
+def surface_area(x, y, series, scale=(1.0, 0, 1.0, 0), frame=(-np.inf, -np.inf, np.inf, np.inf)):
+    out = np.empty(1)
+    ends = np.array([0, len(x)])
+    geodesy.surface_ring_areas(
+        np.array(x, float), np.array(y, float), ends, series, np.array(scale), np.array(frame), out
+    )
+    return out[0]
+
+
 def test_ring_on_a_plane_has_its_planar_area():
     # the density 3 integrated along u is 3u: coefficients of T0 and T1
-    x, y = np.array([0.0, 4, 4, 1, 0]), np.array([0.0, 0, 2, 2, 0])
-    out = np.empty(1)
-    geodesy.surface_ring_areas(x, y, np.array([0, 5]), np.array([[0.0, 3.0]]), 0.1, -0.2, 0.25, -0.5, out)
-    assert out[0] / (0.1 * 0.25) == pytest.approx(3 * 7.0, rel=1e-14)
+    area = surface_area([0, 4, 4, 1, 0], [0, 0, 2, 2, 0], np.array([[0.0, 3.0]]), (0.1, -0.2, 0.25, -0.5))
+    assert area / (0.1 * 0.25) == pytest.approx(3 * 7.0, rel=1e-14)
 
 
 def test_ring_on_a_curved_density_equals_its_integral():
     # density u² v over the triangle (0,0) (1,0) (1,1): 1/10; along u it integrates to u³ v / 3
     series = np.zeros((2, 4))
     series[1, 1], series[1, 3] = 0.25, 1 / 12
-    out = np.empty(1)
-    geodesy.surface_ring_areas(
-        np.array([0.0, 1, 1, 0]), np.array([0.0, 0, 1, 0]), np.array([0, 4]), series, 1, 0, 1, 0, out
+    assert surface_area([0, 1, 1, 0], [0, 0, 1, 0], series) == pytest.approx(0.1, rel=1e-14)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_frame_cuts_rings_like_an_intersection(seed):
+    rng = np.random.default_rng(seed)
+    shape = star(rng, 12, *rng.uniform(-1, 1, 2), 1.2)
+    series = rng.normal(size=(4, 5))
+    frame = (-0.5, -0.6, 0.7, 0.4)
+    parts = shapely.orient_polygons(polygonal(shape.intersection(shapely.box(*frame)))).geoms
+    expected = sum(surface_area(*np.array(part.exterior.coords).T, series) for part in parts)
+    whole = shapely.orient_polygons(shape)
+    assert surface_area(*np.array(whole.exterior.coords).T, series, frame=frame) == pytest.approx(
+        expected, rel=1e-12, abs=1e-13
     )
-    assert out[0] == pytest.approx(0.1, rel=1e-14)
+
+
+def test_a_frame_beside_a_ring_leaves_nothing():
+    series = np.array([[0.0, 3.0]])
+    assert surface_area([0, 1, 1, 0], [0, 0, 1, 0], series, frame=(2.0, 0, 3, 1)) == pytest.approx(0, abs=1e-15)
+    assert surface_area([0, 1, 1, 0], [0, 0, 1, 0], series, frame=(0.0, 2, 1, 3)) == 0
 
 
 @pytest.mark.parametrize(

@@ -26,32 +26,49 @@ def zones():
     return rings, strips[:8], dense
 
 
-def summed(strips, labels, nodes_ha, step, chosen=None, row_start=0, out=None):
-    slot = np.full(256, 3, np.uint8)
-    slot[:3] = [0, 1, 2]
+CODES = np.array([0, 1, 2], np.uint8)
+
+
+def summed(strips, labels, pieces, step, chosen=None, row_start=0, out=None):
     out = np.zeros((labels.shape[0], 4, 4)) if out is None else out
     chosen = np.arange(strips[0].size) if chosen is None else chosen
-    zonal.class_areas(chosen, *strips, labels, row_start, nodes_ha, step, slot, out)
+    zonal.class_areas(chosen, *strips, labels, row_start, pieces, step, CODES, out)
     return out
 
 
-@pytest.mark.parametrize("step", [1, 4, 16])
-def test_areas_equal_a_plain_sum_with_cell_areas_linear_between_nodes(zones, step):
+def cell_ha_of(pieces, step):
+    piece = np.minimum(np.arange(COLUMNS) // step, pieces.shape[1] - 1)
+    place = np.arange(COLUMNS) - piece * step
+    return pieces[:, piece, 0] + place * pieces[:, piece, 1] + place**2 * pieces[:, piece, 2]
+
+
+@pytest.mark.parametrize("step", [1, 4, 16, 256])
+def test_areas_equal_a_plain_sum_with_cell_areas_in_parabolas(zones, step):
     _, strips, dense = zones
     rng = np.random.default_rng(step)
     labels = rng.integers(0, 4, (2, ROWS, COLUMNS)).astype(np.uint8)
-    nodes = rng.uniform(1, 2, (ROWS, COLUMNS // step + 2))
-    cell_ha = np.array([np.interp(np.arange(COLUMNS), np.arange(nodes.shape[1]) * step, row) for row in nodes])
-    expected = [class_areas_plain(layer, dense, cell_ha, [0, 1, 2, 3]) for layer in labels]
-    np.testing.assert_allclose(summed(strips, labels, nodes, step), expected, rtol=1e-13, atol=1e-12)
+    pieces = rng.uniform(1, 2, (ROWS, -(-COLUMNS // step), 3)) * [1, 0.1, 0.01]
+    expected = np.array([class_areas_plain(layer, dense, cell_ha_of(pieces, step), [0, 1, 2, 3]) for layer in labels])
+    found = summed(strips, labels, pieces, step)
+    np.testing.assert_allclose(found[:, :, :3], expected[:, :, :3], rtol=1e-12, atol=1e-12)
+    assert (found[:, :, 3] > 0).all()
 
 
-def test_one_node_holds_for_the_row(zones):
+def test_codes_without_a_place_go_to_the_last_one(zones):
+    _, strips, dense = zones
+    labels = np.full((1, ROWS, COLUMNS), 200, np.uint8)
+    found = summed(strips, labels, np.broadcast_to([2.0, 0, 0], (ROWS, 1, 3)).copy(), 256)
+    np.testing.assert_allclose(found[0, :, 3], 2 * dense.sum(axis=(1, 2)), rtol=1e-13)
+    assert not found[0, :, :3].any()
+
+
+def test_one_constant_piece_holds_for_the_row(zones):
     _, strips, dense = zones
     labels = np.random.default_rng(0).integers(0, 4, (1, ROWS, COLUMNS)).astype(np.uint8)
-    nodes = np.linspace(1, 2, ROWS)[:, None]
-    expected = class_areas_plain(labels[0], dense, nodes, [0, 1, 2, 3])
-    np.testing.assert_allclose(summed(strips, labels, nodes, COLUMNS)[0], expected, rtol=1e-13, atol=1e-13)
+    pieces = np.zeros((ROWS, 1, 3))
+    pieces[:, 0, 0] = np.linspace(1, 2, ROWS)
+    expected = class_areas_plain(labels[0], dense, pieces[:, :, 0], [0, 1, 2, 3])
+    np.testing.assert_allclose(summed(strips, labels, pieces, 8)[0], expected, rtol=1e-13, atol=1e-13)
 
 
 def test_long_spans_do_not_overflow_the_counters():
@@ -59,16 +76,8 @@ def test_long_spans_do_not_overflow_the_counters():
     rings = rings_of([shapely.box(0, 0, columns, 1)])
     strips = sweep(rings.x, rings.y, rings.ring_offsets, rings.hole, rings.zone_rings, 0, 1, 0, 1, columns)[:8]
     out = np.zeros((1, 1, 4))
-    zonal.class_areas(
-        np.arange(1),
-        *strips,
-        np.zeros((1, 1, columns), np.uint8),
-        0,
-        np.ones((1, 1)),
-        columns,
-        np.zeros(256, np.uint8),
-        out,
-    )
+    labels, pieces = np.zeros((1, 1, columns), np.uint8), np.array([[[1.0, 0, 0]]])
+    zonal.class_areas(np.arange(1), *strips, labels, 0, pieces, 256, CODES, out)
     assert out[0, 0].tolist() == [columns, 0, 0, 0]
 
 
@@ -77,7 +86,7 @@ def test_blocks_of_rows_give_the_same_bits(zones, cut):
     _, strips, _ = zones
     rng = np.random.default_rng(1)
     labels = rng.integers(0, 4, (3, ROWS, COLUMNS)).astype(np.uint8)
-    nodes = rng.uniform(1, 2, (ROWS, COLUMNS // 4 + 2))
+    nodes = rng.uniform(1, 2, (ROWS, 10, 3))
     whole = summed(strips, labels, nodes, 4)
     out = np.zeros_like(whole)
     for first, last in ((0, cut), (cut, ROWS)):
