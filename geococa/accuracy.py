@@ -241,8 +241,7 @@ def domain_area(
     confidence, population_px
         As for `adjusted_area`.
     interval : {"wilson", "logit", "normal"}
-        As for `adjusted_area`; with ``domain_area_ha`` the estimate is a ratio and ``wilson`` is Wilson's interval at the
-        sample size that the standard error is worth.
+        As for `adjusted_area`.
 
     Returns
     -------
@@ -307,5 +306,5 @@ def _domain_interval(
     if kind != "wilson":
         return interval_of_share(share, se, confidence, kind)
     if is_ratio:
-        return wilson_interval(share, se, int(inside.sum()), confidence)
+        return combined_wilson(hit, design, confidence, inside=inside)
     return combined_wilson(inside & hit, design, confidence)

@@ -117,7 +117,7 @@ class AreaDensity:
 
         sx, ox, sy, oy = self._scales()
         integral = np.asarray(chebyshev.chebint(self.coefficients, axis=1), np.float64)
-        series = _without_rounding(integral, 1e-17 * float(np.abs(integral).max()))
+        series = _without_rounding(integral, 1e-14 * float(np.abs(integral).max()))
         edges = (-np.inf, -np.inf, np.inf, np.inf)
         if frame is not None:
             edges = (frame[0] * sx + ox, frame[1] * sy + oy, frame[2] * sx + ox, frame[3] * sy + oy)

@@ -107,43 +107,35 @@ def zonal_area(land_cover: xr.DataArray, share: Coverage, *, area: str = ELLIPSO
     zone_ha, inside_ha = share.measured(area)
     sums, closure = _closed(sums, inside_ha, share)
     outside = np.broadcast_to(zone_ha - inside_ha, sums.shape[:2])
-    time = {"time": maps["time"]} if "time" in maps.coords else {}
-    dims = ("time", "zone")
-    out = xr.Dataset(
-        {
-            "area_ha": (
-                (*dims, "land_cover"),
-                sums[:, :, :-1],
-                {"units": "ha", "long_name": "area of the class in the zone"},
-            ),
-            "unobserved_ha": (
-                dims,
-                sums[:, :, -1],
-                {"units": "ha", "long_name": "area of the zone that was not observed"},
-            ),
-            "outside_ha": (dims, outside.copy(), {"units": "ha", "long_name": "area of the zone outside the map"}),
-            "zone_ha": ("zone", zone_ha.copy(), {"units": "ha", "long_name": "area of the zone"}),
-        },
-        coords={
-            **time,
-            "zone": share.zone_names,
-            "land_cover": list(legend.names),
-            "closure": ("zone", closure, {"units": "1", "long_name": "factor that closes the sums"}),
-        },
-        attrs=_attrs(area),
-    )
+    coords: dict[str, Any] = {"time": maps["time"]} if "time" in maps.coords else {}
+    coords["closure"] = ("zone", closure, {"units": "1", "long_name": "factor that closes the sums"})
+    names = {"zone": share.zone_names, "land_cover": list(legend.names)}
+    out = _dataset(sums[:, :, :-1], sums[:, :, -1], outside.copy(), zone_ha.copy(), {**coords, **names}, area)
     return out.isel(time=0) if single else out
 
 
-def _attrs(area: str) -> dict[str, Any]:
+def _dataset(
+    area_ha: Float, unobserved_ha: Float, outside_ha: Float, zone_ha: Float, coords: dict[str, Any], area: str
+) -> xr.Dataset:
+    """Areas with their units and how they were measured."""
     planar = parse_measure(area)
     surface = "WGS84 ellipsoid" if planar is None else f"plane of {planar.name}, not true areas of the ground"
-    return {
-        "kind": "areas",
-        "area": area,
-        "surface": surface,
-        "estimate": "pixel counting, not a design-based estimate",
+    variables = {
+        "area_ha": (("time", "zone", "land_cover"), area_ha, "area of the class in the zone"),
+        "unobserved_ha": (("time", "zone"), unobserved_ha, "area of the zone that was not observed"),
+        "outside_ha": (("time", "zone"), outside_ha, "area of the zone outside the map"),
+        "zone_ha": (("zone",), zone_ha, "area of the zone"),
     }
+    return xr.Dataset(
+        {name: (dims, values, {"units": "ha", "long_name": text}) for name, (dims, values, text) in variables.items()},
+        coords=coords,
+        attrs={
+            "kind": "areas",
+            "area": area,
+            "surface": surface,
+            "estimate": "pixel counting, not a design-based estimate",
+        },
+    )
 
 
 def _closed(sums: Float, inside_ha: Float, share: Coverage) -> tuple[Float, Float]:
@@ -168,7 +160,7 @@ def _closed(sums: Float, inside_ha: Float, share: Coverage) -> tuple[Float, Floa
     return out, closure
 
 
-def merge_areas(parts: Sequence[xr.Dataset], zones: GeoDataFrame) -> xr.Dataset:
+def merge_areas(parts: Sequence[xr.Dataset], zones: GeoDataFrame, *, area: str | None = None) -> xr.Dataset:
     """Add up the areas of many tiles whose ground does not overlap.
 
     Parameters
@@ -178,6 +170,8 @@ def merge_areas(parts: Sequence[xr.Dataset], zones: GeoDataFrame) -> xr.Dataset:
         year or class that a tile lacks counts as 0 there.
     zones : geopandas.GeoDataFrame
         The zones, in the order wanted.
+    area : str, optional
+        How the parts were measured, where they don't say it themselves (their attribute ``area``).
 
     Returns
     -------
@@ -192,22 +186,29 @@ def merge_areas(parts: Sequence[xr.Dataset], zones: GeoDataFrame) -> xr.Dataset:
     """
     if not parts:
         raise InputRefused("there are no areas to merge; give at least one result of geococa.zonal_area")
-    area = _common_measure(parts)
+    measure = _common_measure(parts, area)
     names = [str(name) for name in zones["zone"]]
-    years = np.unique(np.concatenate([np.atleast_1d(part["time"].values) for part in parts]))
+    parts = [part if "time" in part.dims else part.expand_dims("time") for part in parts]
+    years = np.unique(np.concatenate([part["time"].values for part in parts]))
     classes = list(dict.fromkeys(str(name) for part in parts for name in part["land_cover"].values))
-    zone_ha = geometry_areas_ha(rings_of(zones.geometry.values), pyproj.CRS.from_user_input(zones.crs), area)
-    stacked = [
-        part.expand_dims("time") if "time" not in part.dims else part
-        for part in (p[["area_ha", "unobserved_ha"]] for p in parts)
-    ]
-    aligned = [
-        part.drop_vars("closure", errors="ignore").reindex(time=years, zone=names, land_cover=classes, fill_value=0.0)
-        for part in stacked
-    ]
+    zone_ha = geometry_areas_ha(rings_of(zones.geometry.values), pyproj.CRS.from_user_input(zones.crs), measure)
+    labels = {"time": years, "zone": names, "land_cover": classes}
+    aligned = [part[["area_ha", "unobserved_ha"]].drop_vars("closure", errors="ignore") for part in parts]
+    aligned = [part.reindex(labels, fill_value=0.0) for part in aligned]
     area_ha = _summed([part["area_ha"].transpose("time", "zone", "land_cover").values for part in aligned])
     unobserved = _summed([part["unobserved_ha"].transpose("time", "zone").values for part in aligned])
     outside = zone_ha[None, :] - area_ha.sum(axis=2) - unobserved
+    _refuse_twice(outside, zone_ha, names)
+    outside[np.abs(outside) <= _CLOSED * zone_ha[None, :]] = 0.0
+    # a sliver between two tiles' outlines may leave the sum above the zone by less than 1e-6 of it
+    held = zone_ha[None, :] - outside
+    excess = np.divide(zone_ha[None, :], held, out=np.ones_like(outside), where=outside < 0)
+    area_ha, unobserved, outside = area_ha * excess[:, :, None], unobserved * excess, np.maximum(outside, 0.0)
+    return _dataset(area_ha, unobserved, outside, zone_ha, labels, measure)
+
+
+def _refuse_twice(outside: Float, zone_ha: Float, names: Sequence[str]) -> None:
+    """Refuse tiles that hold more of a zone than there is."""
     twice = outside < -1e-6 * zone_ha[None, :] - 1e-6
     if twice.any():
         year, zone = np.argwhere(twice)[0]
@@ -216,31 +217,15 @@ def merge_areas(parts: Sequence[xr.Dataset], zones: GeoDataFrame) -> xr.Dataset:
             f"{zone_ha[zone]:.6g} ha: overlapping tiles count the same ground; make each coverage with owned= from "
             "geococa.own_tiles"
         )
-    outside[np.abs(outside) <= _CLOSED * zone_ha[None, :]] = 0.0
-    # a sliver between two tiles' outlines may leave the sum above the zone by less than 1e-6 of it
-    held = zone_ha[None, :] - outside
-    excess = np.divide(zone_ha[None, :], held, out=np.ones_like(outside), where=outside < 0)
-    area_ha, unobserved, outside = area_ha * excess[:, :, None], unobserved * excess, np.maximum(outside, 0.0)
-    out = parts[0]
-    return xr.Dataset(
-        {
-            "area_ha": (("time", "zone", "land_cover"), area_ha, out["area_ha"].attrs),
-            "unobserved_ha": (("time", "zone"), unobserved, out["unobserved_ha"].attrs),
-            "outside_ha": (("time", "zone"), outside, out["outside_ha"].attrs),
-            "zone_ha": ("zone", zone_ha, out["zone_ha"].attrs),
-        },
-        coords={"time": years, "zone": names, "land_cover": classes},
-        attrs=out.attrs,
-    )
 
 
-def _common_measure(parts: Iterable[xr.Dataset]) -> str:
-    measures = {str(part.attrs.get("area", ELLIPSOIDAL)) for part in parts}
+def _common_measure(parts: Iterable[xr.Dataset], area: str | None) -> str:
+    measures = {str(part.attrs["area"]) for part in parts if "area" in part.attrs} | ({area} if area else set())
     if len(measures) > 1:
         raise InputRefused(
             f"areas measured in different ways can't be added: {sorted(measures)}; use one area= for all tiles"
         )
-    return measures.pop()
+    return measures.pop() if measures else ELLIPSOIDAL
 
 
 def _summed(arrays: Sequence[Float]) -> Float:

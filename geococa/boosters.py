@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -15,11 +16,13 @@ __all__ = ["lightgbm_booster", "lightgbm_classifier", "refuse_categories", "xgbo
 
 
 def lightgbm_classifier(estimator: Any) -> Parts:
+    """Convert a fitted ``LGBMClassifier``."""
     parts = lightgbm_booster(estimator.booster_)
     return replace(parts, labels=list(estimator.classes_))
 
 
 def lightgbm_booster(booster: Any) -> Parts:
+    """Convert a LightGBM ``Booster`` through its own description of itself."""
     dump = booster.dump_model()
     objective = str(dump.get("objective", "")).split()
     options = dict(item.split(":") for item in objective[1:] if ":" in item)
@@ -36,7 +39,9 @@ def lightgbm_booster(booster: Any) -> Parts:
     if objective[0] != "multiclass":
         settings["slope"] = float(options.get("sigmoid", 1.0))
     labels = list(range(max(scores, 2)))
-    return Parts("boosting", assemble_trees(trees, np.zeros(scores)), settings, labels, dump["feature_names"])
+    names = dump["feature_names"]
+    given = None if all(re.fullmatch(r"Column_\d+", name) for name in names) else names
+    return Parts("boosting", assemble_trees(trees, np.zeros(scores)), settings, labels, given)
 
 
 def _lightgbm_tree(root: dict[str, Any], tree_class: int) -> Tree:
@@ -60,6 +65,7 @@ def _lightgbm_tree(root: dict[str, Any], tree_class: int) -> Tree:
 
 
 def refuse_categories() -> float:
+    """Refuse a tree with categorical splits."""
     raise ModelRefused("a tree splits on categories; the engines take numeric splits only")
 
 
@@ -72,6 +78,7 @@ def _lightgbm_missing(entry: dict[str, Any]) -> bool:
 
 
 def xgboost_classifier(estimator: Any) -> Parts:
+    """Convert a fitted ``XGBClassifier``, up to its best iteration where it stopped early."""
     booster = estimator.get_booster()
     best = getattr(estimator, "best_iteration", None) if estimator.early_stopping_rounds else None
     parts = xgboost_booster(booster if best is None else booster[: best + 1])
@@ -79,6 +86,7 @@ def xgboost_classifier(estimator: Any) -> Parts:
 
 
 def xgboost_booster(booster: Any) -> Parts:
+    """Convert an XGBoost ``Booster`` through its own JSON form."""
     learner = json.loads(bytes(booster.save_raw("json")))["learner"]
     objective = learner["objective"]["name"]
     links = {"binary:logistic": "sigmoid", "multi:softprob": "softmax", "multi:softmax": "softmax"}

@@ -357,10 +357,10 @@ def verify(ctx: click.Context, out: Path, as_json: bool) -> None:
 
 @main.command()
 @click.argument("archive", type=PATH)
-@click.option("--size", "size_m", default=2400.0, show_default=True, type=float, help="Side of a tile in metres.")
+@click.option("--size", "size_m", default=2200.0, show_default=True, type=float, help="Side of a tile in metres.")
 @click.option("--tiles", default=2, show_default=True, type=click.IntRange(1), help="Number of overlapping tiles.")
 @click.option("--years", default="2018-2024", show_default=True, help="First and last year.")
-@click.option("--dates-per-year", default=5, show_default=True, type=click.IntRange(1), help="Scenes a tile and year.")
+@click.option("--dates-per-year", default=4, show_default=True, type=click.IntRange(1), help="Scenes a tile and year.")
 @click.option(
     "--cloud-cover",
     default=0.4,

@@ -232,7 +232,7 @@ class _Gaussian(_Scaled):
         self._whitening = np.ascontiguousarray(arrays["whitening"], dtype=np.float64)
         self._constant = np.asarray(arrays["constant"], dtype=np.float64)
         self._limit = settings.get("rejection_distance")
-        self._single = single_gaussian(self._mean, self._whitening, self._constant, self._limit)
+        self._single: Any = single_gaussian(self._mean, self._whitening, self._constant, self._limit)
 
     def _distances(self, planes: np.ndarray) -> np.ndarray:
         """Squared distances float64 ``(classes, pixels)`` of scaled features."""
@@ -255,11 +255,12 @@ class _Gaussian(_Scaled):
         values = self.scaled(planes)
         if self._single is None or values.dtype != np.float32 or not np.isfinite(values).all():
             return self._likely(values)
-        padded, labels = self._single[3].shape[1], np.empty(values.shape[1], dtype=np.int32)
-        strip = np.zeros((padded, gaussian.LANES), dtype=np.float32)
+        labels = np.empty(values.shape[1], dtype=np.int32)
+        strip = np.zeros((self._single[3].shape[1], gaussian.LANES), dtype=np.float32)
         work = np.zeros((8, gaussian.LANES), dtype=np.float32)
         label = np.zeros(gaussian.LANES, dtype=np.int32)
-        gaussian.likely_classes(np.ascontiguousarray(values), *self._single, strip, work, label, labels)
+        arguments = (np.ascontiguousarray(values), *self._single, strip, work, label, labels)
+        gaussian.likely_classes(*arguments)
         open_ = np.flatnonzero(labels == gaussian.OPEN)
         if len(open_):
             labels[open_] = self._likely(values[:, open_])

@@ -364,7 +364,9 @@ def compare_with_truth(areas: xr.Dataset, path: Path, class_name: str) -> pd.Dat
     missing = {"zone", "year", "land_cover", "area_ha"} - set(truth.columns)
     if missing:
         raise InputRefused(f"{path} lacks the columns {sorted(missing)}; expected park, year, class, area_ha")
-    truth = truth[truth["land_cover"] == class_name].rename(columns={"area_ha": "true_ha"})
+    # only what lies inside the tiles can be mapped
+    column = "inside_ha" if "inside_ha" in truth else "area_ha"
+    truth = truth[truth["land_cover"] == class_name].assign(true_ha=truth[column])
     mapped = areas["area_ha"].sel(land_cover=class_name, drop=True).to_dataframe().reset_index()
     mapped["year"] = mapped.pop("time").dt.year
     both = mapped.merge(truth[["zone", "year", "true_ha"]], on=["zone", "year"], how="left")

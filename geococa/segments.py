@@ -26,6 +26,21 @@ def _kernels() -> ModuleType:
     return components
 
 
+_LINEAR_ERROR = 2e-10
+"""Largest relative error of cell areas taken as linear between columns."""
+_MOST_COLUMNS = 256
+
+
+def _linear_step(areas: CellAreas) -> int:
+    """Columns over which cell areas may be taken as linear."""
+    bend = float(np.abs(areas.pieces_ha[:, :, 2]).max())
+    least = float(np.abs(areas.pieces_ha[:, :, 0]).min())
+    if bend == 0.0:
+        return _MOST_COLUMNS
+    # a parabola leaves its chord by bend * step**2 / 4 at the most
+    return int(np.clip(np.sqrt(4.0 * _LINEAR_ERROR * least / bend), 1, _MOST_COLUMNS))
+
+
 @dataclass(frozen=True)
 class CellWeights:
     """Cell areas in whole units, so that sums of them are exact whatever their order.
@@ -38,12 +53,16 @@ class CellWeights:
 
     grid: Grid | None = None
     per_ha: float = field(init=False, default=1.0)
+    step: int = field(init=False, default=1)
 
     def __post_init__(self) -> None:
         if self.grid is None or 0 in self.grid.shape:
             return
         rows, columns = self.grid.shape
-        largest = max(float(self._areas(r, r + 1).nodes_ha.max()) for r in {0, rows // 2, rows - 1})
+        # the same step for all strips of a raster, so that a strip gives the weights of the whole
+        some = [self._areas(r, r + 1) for r in sorted({0, rows // 2, rows - 1})]
+        object.__setattr__(self, "step", min(_linear_step(areas) for areas in some))
+        largest = max(float(self._nodes_ha(areas).max()) for areas in some)
         # a power of two, and small enough that four times the whole raster still fits in an int64
         exponent = 60 - int(np.ceil(np.log2(largest * rows * columns)))
         object.__setattr__(self, "per_ha", float(2.0**exponent))
@@ -54,6 +73,19 @@ class CellWeights:
             raise InputRefused("cells without a grid have no area")
         return cell_areas(grid.crs, grid.transform, grid.shape, (start, stop))
 
+    def _nodes_ha(self, areas: CellAreas) -> np.ndarray:
+        """Hectares at every ``step``-th column, one past the last included; a single column where all are alike."""
+        pieces = areas.pieces_ha
+        if pieces.shape[1] == 1 and not pieces[:, :, 1:].any():
+            return pieces[:, :, 0]
+        assert self.grid is not None
+        at = np.arange(0, self.grid.shape[1] + self.step, self.step)
+        piece = np.minimum(at // areas.step, pieces.shape[1] - 1)
+        place = at - piece * areas.step
+        a, b, c = (pieces[:, piece, term] for term in range(3))
+        nodes: np.ndarray = a + place * (b + place * c)
+        return nodes
+
     def rows(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, int]:
         """Weights of some rows at every ``step``-th column, their sums before each of these, and ``step``.
 
@@ -61,9 +93,9 @@ class CellWeights:
         """
         if self.grid is None:
             return np.ones((stop - start, 1), dtype=np.int64), np.zeros((stop - start, 1), dtype=np.int64), 1
-        areas = self._areas(start, stop)
-        step = areas.step if areas.nodes_ha.shape[1] > 1 else 1
-        nodes = np.rint(areas.nodes_ha * (self.per_ha / step)).astype(np.int64)
+        nodes_ha = self._nodes_ha(self._areas(start, stop))
+        step = self.step if nodes_ha.shape[1] > 1 else 1
+        nodes = np.rint(nodes_ha * (self.per_ha / step)).astype(np.int64)
         ramp = step * (step - 1) // 2
         sums = np.zeros_like(nodes)
         np.cumsum(nodes[:, :-1] * (step * step - ramp) + nodes[:, 1:] * ramp, axis=1, out=sums[:, 1:])

@@ -108,21 +108,23 @@ def _mixture(
     """Mix the t distributions of the slope under each covariance by restricted likelihood times prior."""
     n = years.size
     design = np.column_stack([np.ones(n), years - years.mean()])
-    centre = values.mean()
-    y = values - centre
+    # the rounded mean of equal values need not be the value
+    y = values - values.mean() if np.ptp(values) else np.zeros(n)
     inverse = np.linalg.inv(covariances)
-    information = np.einsum("ia,pij,jb->pab", design, inverse, design)
+    weighted = inverse @ design
+    information = design.T @ weighted
     unscaled = np.linalg.inv(information)
-    beta = np.einsum("pab,ib,pij,j->pa", unscaled, design, inverse, y)
+    beta = (unscaled @ (np.swapaxes(weighted, 1, 2) @ y)[:, :, None])[:, :, 0]
     residual = y[None] - beta @ design.T
-    rss = np.maximum(np.einsum("pi,pij,pj->p", residual, inverse, residual), 0.0)
-    floor = 1e-10 * float(y @ y) / float(np.trace(covariances[0]) / n)
-    bounded = np.maximum(rss, floor)
+    rss = np.maximum((residual * (inverse @ residual[:, :, None])[:, :, 0]).sum(axis=1), 0.0)
     log_weight = np.log(prior) - 0.5 * (np.linalg.slogdet(covariances)[1] + np.linalg.slogdet(information)[1])
     if known_scale:
         log_weight -= 0.5 * rss
-    elif floor > 0:
-        log_weight -= 0.5 * (n - 2) * np.log(bounded)
+    elif (residual[0] ** 2).sum() > 1e-12 * float(y @ y):
+        log_weight -= 0.5 * (n - 2) * np.log(np.maximum(rss, 1e-12 * rss[0]))
+    else:
+        # rounding errors about an exact line say nothing about the noise
+        log_weight = np.log(prior)
     weights = np.exp(log_weight - log_weight.max())
     weights /= weights.sum()
     scale = np.maximum(rss / (n - 2), scale_floor)

@@ -208,12 +208,14 @@ def wilson_interval(share: float, se: float, n: int, confidence: float) -> tuple
     return float(max(centre - half, 0.0)), float(min(centre + half, 1.0))
 
 
-def combined_wilson(hit: np.ndarray, design: Design, confidence: float) -> tuple[float, float]:
+def combined_wilson(
+    hit: np.ndarray, design: Design, confidence: float, *, inside: np.ndarray | None = None
+) -> tuple[float, float]:
     """Interval of the share of the area where an indicator is 1, from the Wilson intervals of the strata.
 
     The distances from each stratum's share to its Wilson limits take the place of ``z`` standard errors. Where a large stratum
     holds a handful of rare cases, or none, intervals from the standard error cover far less than they say (85 to 92 % instead of
-    95 % in simulations of omitted coca in forest); these keep 93 to 96 %.
+    95 % in simulations of omitted coca in forest); these keep 93 to 97 %.
 
     Parameters
     ----------
@@ -223,6 +225,9 @@ def combined_wilson(hit: np.ndarray, design: Design, confidence: float) -> tuple
         How the units were drawn.
     confidence : float
         Level of the interval.
+    inside : numpy.ndarray, optional
+        bool ``(n,)``, units of a zone; then the interval is of the share within the zone, and the chance in how many units of
+        each stratum fell into it is added to its width.
 
     References
     ----------
@@ -232,15 +237,24 @@ def combined_wilson(hit: np.ndarray, design: Design, confidence: float) -> tuple
     """
     pooled = design.name in ("simple", "systematic")
     stratum = np.zeros(len(hit), np.int64) if pooled else design.stratum
-    weights = np.ones(1) if pooled else design.weights
-    share, below, above = 0.0, 0.0, 0.0
-    for h in np.flatnonzero(weights > 0):
-        units = hit[stratum == h]
-        if not len(units):
-            return np.nan, np.nan
-        p = float(units.mean())
-        low, high = wilson_interval(p, 0.0, len(units), confidence)
-        share += weights[h] * p
-        below += (weights[h] * (p - low)) ** 2
-        above += (weights[h] * (high - p)) ** 2
+    strata = np.ones(1) if pooled else design.weights
+    zone = np.ones(len(hit), dtype=bool) if inside is None else inside
+    size = np.bincount(stratum, minlength=len(strata))
+    n = np.bincount(stratum[zone], minlength=len(strata))
+    if (size[strata > 0] == 0).any():
+        return np.nan, np.nan
+    weights = strata * n / np.maximum(size, 1)
+    weights = weights / weights.sum()
+    used = np.flatnonzero(weights > 0)
+    shares = np.bincount(stratum[zone & hit], minlength=len(strata))[used] / n[used]
+    limits = np.array(
+        [wilson_interval(float(p), 0.0, int(m), confidence) for p, m in zip(shares, n[used], strict=True)]
+    )
+    share = float(weights[used] @ shares)
+    # how often each stratum falls into the zone is a matter of chance too
+    fraction = n[used] / size[used]
+    pull = (strata[used] * (shares - share)) ** 2 * fraction * (1 - fraction) / size[used]
+    chance = float(pull.sum()) / float(strata @ (n / np.maximum(size, 1))) ** 2 * normal_quantile(confidence) ** 2
+    below = float(((weights[used] * (shares - limits[:, 0])) ** 2).sum()) + chance
+    above = float(((weights[used] * (limits[:, 1] - shares)) ** 2).sum()) + chance
     return max(share - float(np.sqrt(below)), 0.0), min(share + float(np.sqrt(above)), 1.0)

@@ -106,6 +106,7 @@ def _xgboost(data: TrainingData, options: dict[str, Any]) -> _Result:
 
 
 def take_options(options: dict[str, Any], **defaults: Any) -> dict[str, Any]:
+    """Return the defaults with the user's options in their place; refuse options that have no default."""
     unknown = sorted(set(options) - set(defaults))
     if unknown:
         raise InputRefused(f"unknown options {', '.join(unknown)}; this method takes {', '.join(defaults)}")

@@ -252,6 +252,22 @@ def test_tiles_counted_twice_are_refused(parks):
         merge_areas([twice, twice], parks)
 
 
+def test_areas_measured_differently_are_not_added(parks):
+    share = coverage_fraction(parks, UTM)
+    parts = [zonal_area(random_map(UTM), share), zonal_area(random_map(UTM), share, area="planar:EPSG:32618")]
+    with pytest.raises(InputRefused, match="different ways"):
+        merge_areas(parts, parks)
+
+
+def test_merged_areas_say_how_they_were_measured(parks):
+    part = zonal_area(random_map(UTM), coverage_fraction(parks, UTM), area="planar:EPSG:32618")
+    bare = part.copy()
+    bare.attrs = {}
+    for merged in (merge_areas([part], parks), merge_areas([bare], parks, area="planar:EPSG:32618")):
+        assert merged.attrs == part.attrs
+        np.testing.assert_allclose(merged.zone_ha, part.zone_ha, rtol=1e-12)
+
+
 def test_a_year_that_a_tile_lacks_counts_as_outside(parks):
     tiles = tiled(UTM, random_map(UTM), 2, overlap=0)
     owners = own_tiles({name: grid for name, (grid, _) in tiles.items()}).set_index("tile").geometry

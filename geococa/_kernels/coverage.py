@@ -129,10 +129,10 @@ def _trace(
         height = sign if down else -sign
         row_first = _limit(y_upper, row_start, row_stop - 1)
         row_last = min(np.int64(np.ceil(min(y_lower, np.float64(row_stop)))), row_stop) - 1
-        run, rise = x_lower - x_upper, y_lower - y_upper
+        slope = (x_lower - x_upper) / (y_lower - y_upper)
         below = x_upper
         if y_upper < row_first:
-            below = x_upper + (row_first - y_upper) / rise * run
+            below = x_upper + (row_first - y_upper) * slope
         for row in range(row_first, row_last + 1):
             above = below
             start, stop = max(y_upper - row, 0.0), 1.0
@@ -140,7 +140,7 @@ def _trace(
                 stop = y_lower - row
                 below = x_lower
             else:
-                below = x_upper + (row + 1 - y_upper) / rise * run
+                below = x_upper + (row + 1 - y_upper) * slope
             cover = height * (stop - start)
             left, right = min(above, below), max(above, below)
             width = right - left
@@ -161,11 +161,12 @@ def _trace(
                     continue
             else:
                 column = np.int64(np.floor(left))
+            per_width = cover / width if width > 0.0 else 0.0
             while column < columns:
                 end, upto = right, cover
                 if right > column + 1.0:
                     end = column + 1.0
-                    upto = cover * ((end - left) / width)
+                    upto = (end - left) * per_width
                 piece = upto - done
                 if row_here != row or column_here != column:
                     count = _put(records, count, row_here, column_here, cover_here, area_here)
@@ -183,21 +184,40 @@ def _trace(
 
 
 @inline
-def _sort_row(column: Any, cover: Any, area: Any, start: int, stop: int) -> None:
-    """Sort the records of one row by column, equal ones kept in order."""
-    if stop - start > 48:
-        order = np.argsort(column[start:stop], kind="mergesort")
-        column[start:stop] = column[start:stop][order]
-        cover[start:stop] = cover[start:stop][order]
-        area[start:stop] = area[start:stop][order]
-        return
-    for i in range(start + 1, stop):
-        key, key_cover, key_area = column[i], cover[i], area[i]
-        j = i - 1
-        while j >= start and column[j] > key:
-            column[j + 1], cover[j + 1], area[j + 1] = column[j], cover[j], area[j]
-            j -= 1
-        column[j + 1], cover[j + 1], area[j + 1] = key, key_cover, key_area
+def _sort(records: Any, count: int, row_offsets: Any, column_slots: Any, order: Any, out: Any) -> None:
+    """Sort records by row, then column, equal ones kept in order: two counting sorts, columns first.
+
+    ``row_offsets`` comes with zeros for every row of the zone, and one more, and leaves with the first record of each row.
+    ``column_slots`` has room for every column between the first and the last record, and two more.
+    """
+    record_row, record_column, record_cover, record_area = records
+    column, cover, area = out
+    left = right = record_column[0]
+    for i in range(count):
+        left, right = min(left, record_column[i]), max(right, record_column[i])
+    column_slots[: right - left + 2] = 0
+    for i in range(count):
+        column_slots[record_column[i] - left + 1] += 1
+        row_offsets[record_row[i]] += 1
+    for i in range(1, right - left + 2):
+        column_slots[i] += column_slots[i - 1]
+    for i in range(count):
+        slot = column_slots[record_column[i] - left]
+        column_slots[record_column[i] - left] = slot + 1
+        order[slot] = i
+    before = 0
+    for row in range(row_offsets.size):
+        here = row_offsets[row]
+        row_offsets[row] = before
+        before += here
+    for k in range(count):
+        i = order[k]
+        slot = row_offsets[record_row[i]]
+        row_offsets[record_row[i]] = slot + 1
+        column[slot], cover[slot], area[slot] = record_column[i], record_cover[i], record_area[i]
+    for row in range(row_offsets.size - 1, 0, -1):
+        row_offsets[row] = row_offsets[row - 1]
+    row_offsets[0] = 0
 
 
 @kernel
@@ -253,11 +273,11 @@ def sweep(
     span_offsets, cell_offsets = np.empty(65, np.int64), np.empty(65, np.int64)
     span_start, span_stop = np.empty(64, np.int32), np.empty(64, np.int32)
     cell_column, cell_fraction = np.empty(256, np.int32), np.empty(256, np.float64)
-    record_row, record_column = np.empty(256, np.int64), np.empty(256, np.int64)
+    record_row, record_column = np.empty(256, np.int32), np.empty(256, np.int32)
     record_cover, record_area = np.empty(256, np.float64), np.empty(256, np.float64)
-    sorted_column = np.empty(256, np.int64)
+    sorted_column = np.empty(256, np.int32)
     sorted_cover, sorted_area = np.empty(256, np.float64), np.empty(256, np.float64)
-    row_offsets = np.empty(64, np.int64)
+    row_offsets, column_slots, order = np.empty(64, np.int64), np.empty(64, np.int64), np.empty(256, np.int32)
     strips, spans, cells, broken = 0, 0, 0, np.int64(-1)
     span_offsets[0] = cell_offsets[0] = 0
 
@@ -294,23 +314,22 @@ def sweep(
             sign = -1.0 if (_signed_area(x, y, first, last) > 0.0) != ring_hole[ring] else 1.0
             count = _trace(x, y, first, last, sign, first_row, stop_row, columns, records, count)
         height = stop_row - first_row
-        row_offsets = _grown(row_offsets, height + 2)
-        row_offsets[: height + 2] = 0
+        if count == 0:
+            continue
         for i in range(count):
-            row_offsets[record_row[i] - first_row + 2] += 1
-        for i in range(2, height + 2):
-            row_offsets[i] += row_offsets[i - 1]
-        for i in range(count):
-            slot = row_offsets[record_row[i] - first_row + 1]
-            row_offsets[record_row[i] - first_row + 1] += 1
-            sorted_column[slot] = record_column[i]
-            sorted_cover[slot], sorted_area[slot] = record_cover[i], record_area[i]
+            record_row[i] -= first_row
+        row_offsets = _grown(row_offsets, height + 1)
+        row_offsets[: height + 1] = 0
+        column_slots = _grown(column_slots, columns + 2)
+        order = _grown(order, count)
+        _sort(
+            records, count, row_offsets[: height + 1], column_slots, order, (sorted_column, sorted_cover, sorted_area)
+        )
 
         for line in range(height):
             start, stop = row_offsets[line], row_offsets[line + 1]
             if start == stop:
                 continue
-            _sort_row(sorted_column, sorted_cover, sorted_area, start, stop)
             cell_column = _grown(cell_column, cells + stop - start)
             cell_fraction = _grown(cell_fraction, cells + stop - start)
             span_start = _grown(span_start, spans + 2 * (stop - start))
