@@ -490,7 +490,7 @@ def _areas(job: _Job, ledger: Ledger, zones: GeoDataFrame, model: Model, failed:
                 ledger.done(task, [path])
         parts.append(areas_from_table(pd.read_csv(path)))
         job.progress("measuring hectares", done, len(job.tiles))
-    return merge_areas(parts, zones)
+    return merge_areas(parts, zones, area=job.recipe.areas.method)
 
 
 def _tile_areas(

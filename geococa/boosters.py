@@ -14,6 +14,8 @@ from geococa.tree_arrays import Nodes, Parts, Tree, assemble_trees
 
 __all__ = ["lightgbm_booster", "lightgbm_classifier", "refuse_categories", "xgboost_booster", "xgboost_classifier"]
 
+_LIGHTGBM_ZERO = float(np.float32(1e-35))
+
 
 def lightgbm_classifier(estimator: Any) -> Parts:
     """Convert a fitted ``LGBMClassifier``."""
@@ -52,7 +54,7 @@ def _lightgbm_tree(root: dict[str, Any], tree_class: int) -> Tree:
         if "split_feature" in entry:
             here = nodes.add(
                 int(entry["split_feature"]),
-                float(entry["threshold"] if entry["decision_type"] == "<=" else refuse_categories()),
+                _lightgbm_threshold(entry),
                 _lightgbm_missing(entry),
                 [0.0],
             )
@@ -62,6 +64,14 @@ def _lightgbm_tree(root: dict[str, Any], tree_class: int) -> Tree:
         if parent >= 0:
             getattr(nodes, side)[parent] = here
     return nodes.tree(tree_class)
+
+
+def _lightgbm_threshold(entry: dict[str, Any]) -> float:
+    """Threshold that does what LightGBM does, which reads values of up to 1e-35 (in single precision) as zero."""
+    threshold = float(entry["threshold"] if entry["decision_type"] == "<=" else refuse_categories())
+    if 0 <= threshold < _LIGHTGBM_ZERO:
+        return _LIGHTGBM_ZERO
+    return float(np.nextafter(-_LIGHTGBM_ZERO, -1)) if -_LIGHTGBM_ZERO <= threshold < 0 else threshold
 
 
 def refuse_categories() -> float:

@@ -26,6 +26,8 @@ Above 6 is "strong", above 10 "very strong" on the scale of Kass and Raftery (19
 MIN_SEGMENT = 4
 """Fewest years from one end or break to the next, both included."""
 
+_MAX_PLACES = 60
+
 _PHI: F64 = np.arange(0.0, 0.95, 0.1)
 
 
@@ -168,8 +170,12 @@ class _Fit:
 def _candidates(n: int, count: int) -> list[tuple[int, ...]]:
     """Positions of ``count`` bends that leave every piece `MIN_SEGMENT` years, a bend counted on both its sides."""
     gap = MIN_SEGMENT - 1
+    # pairs of bends grow with the square of the years: long series are searched at evenly spread years
+    places = sorted({int(k) for k in np.linspace(gap, n - gap - 1, min(max(n - 2 * gap, 0), _MAX_PLACES))})
     return [
-        knots for knots in combinations(range(gap, n - gap), count) if all(b - a >= gap for a, b in pairwise(knots))
+        knots
+        for knots in combinations(places, count)
+        if all(later - earlier >= gap for earlier, later in pairwise(knots))
     ]
 
 

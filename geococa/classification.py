@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -121,7 +122,7 @@ def _apply(features: xr.DataArray, model: Model, name: str, threads: int | None)
 def _classify_stack(stack: np.ndarray, model: Model, name: str, threads: int | None) -> np.ndarray:
     """Classify ``([time,] feature, y, x)`` in chunks of pixels."""
     *lead, n_features, rows, columns = stack.shape
-    planes = np.ascontiguousarray(stack).reshape((-1, n_features, rows * columns))
+    planes = np.ascontiguousarray(stack).reshape((math.prod(lead), n_features, rows * columns))
     if name == "probability":
         out = np.empty((len(planes), len(model.classes), rows * columns), dtype=np.float32)
     else:

@@ -256,10 +256,9 @@ class _Gaussian(_Scaled):
         if self._single is None or values.dtype != np.float32 or not np.isfinite(values).all():
             return self._likely(values)
         labels = np.empty(values.shape[1], dtype=np.int32)
-        strip = np.zeros((self._single[3].shape[1], gaussian.LANES), dtype=np.float32)
-        work = np.zeros((8, gaussian.LANES), dtype=np.float32)
-        label = np.zeros(gaussian.LANES, dtype=np.int32)
-        arguments = (np.ascontiguousarray(values), *self._single, strip, work, label, labels)
+        strip = np.zeros(self._single[3].shape[1] * gaussian.LANES, dtype=np.float32)
+        work = np.zeros(gaussian.ROWS * gaussian.LANES, dtype=np.float32)
+        arguments = (np.ascontiguousarray(values), *self._single, strip, work, labels)
         gaussian.likely_classes(*arguments)
         open_ = np.flatnonzero(labels == gaussian.OPEN)
         if len(open_):

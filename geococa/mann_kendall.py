@@ -18,6 +18,7 @@ __all__ = [
     "pairwise_slopes",
     "slope_interval",
     "theil_sen",
+    "theil_sen_many",
     "tie_sizes",
     "untied_pairs",
 ]
@@ -131,9 +132,23 @@ def critical_s(n: int, confidence: float) -> float:
 
 
 def pairwise_slopes(years: F64, values: F64) -> F64:
-    """Sorted slopes between all pairs of years; values may be (n,) or (replicates, n)."""
+    """Slopes between all pairs of years, in ascending order.
+
+    Parameters
+    ----------
+    years, values : ndarray of float64, shape (n,)
+        Distinct years and their hectares.
+
+    Returns
+    -------
+    ndarray of float64, shape (n (n - 1) / 2,)
+    """
+    return np.sort(_slopes(years, values))
+
+
+def _slopes(years: F64, values: F64) -> F64:
     i, j = np.triu_indices(years.size, 1)
-    return np.asarray(np.sort((values[..., j] - values[..., i]) / (years[j] - years[i]), axis=-1), dtype=np.float64)
+    return np.asarray((values[..., j] - values[..., i]) / (years[j] - years[i]), dtype=np.float64)
 
 
 def theil_sen(years: F64, values: F64) -> float:
@@ -144,10 +159,18 @@ def theil_sen(years: F64, values: F64) -> float:
     >>> theil_sen(np.array([2001.0, 2002.0, 2005.0]), np.array([1.0, 4.0, 13.0]))
     3.0
     """
-    return float(np.median(pairwise_slopes(years, values)))
+    return float(np.median(_slopes(years, values)))
 
 
-def slope_interval(slopes: F64, critical: float) -> tuple[float, float]:
+def theil_sen_many(years: F64, values: F64) -> F64:
+    """Theil-Sen slope of many series over the same years: ``(series, n)`` to ``(series,)``."""
+    # a block of series at a time, so that long ones fit in memory
+    block = max(1, 4_000_000 // years.size**2)
+    parts = [np.median(_slopes(years, values[k : k + block]), axis=1) for k in range(0, len(values), block)]
+    return np.concatenate(parts)
+
+
+def slope_interval(slopes: F64, critical: float, *, between: bool = False) -> tuple[float, float]:
     """Interval of the slope: every rate that, taken off the series, leaves S within ``critical`` of 0.
 
     Parameters
@@ -155,7 +178,10 @@ def slope_interval(slopes: F64, critical: float) -> tuple[float, float]:
     slopes : ndarray of float64
         Sorted `pairwise_slopes`.
     critical : float
-        Largest S that is accepted; between two attainable ones the ends are interpolated.
+        Largest S that is accepted.
+    between : bool, default False
+        Whether ``critical`` is the quantile of a smooth curve rather than a value that S can take: S then runs
+        linearly from one slope to the next.
 
     Returns
     -------
@@ -163,9 +189,9 @@ def slope_interval(slopes: F64, critical: float) -> tuple[float, float]:
         Low and high end. A rate r gives S = (slopes above r) - (slopes below r), so the accepted rates lie between two
         order statistics. NaN where even the outermost slopes would be accepted: the series is too short to bound it.
     """
-    rank = (slopes.size - critical) / 2 - 1
-    if rank < -0.5:
+    # just above the k-th of M slopes S is M - 2k; at the slope itself, which counts half to either side, M - 2k + 1
+    rank = (slopes.size - critical - (1 if between else 2)) / 2
+    if rank < 0:
         return math.nan, math.nan
-    rank = max(rank, 0.0)
     low, high = (float(np.interp(r, np.arange(slopes.size), slopes)) for r in (rank, slopes.size - 1 - rank))
     return low, high

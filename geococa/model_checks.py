@@ -116,7 +116,9 @@ def _check_shares(arrays: Mapping[str, np.ndarray], settings: Mapping[str, Any],
     _require(value.shape[1] == n_classes, f"leaves hold {value.shape[1]} classes, the model has {n_classes}")
     _require(bool((arrays["tree_class"] == 0).all()), "tree_class must be 0 where leaves hold all classes")
     _require(
-        bool((value >= 0).all()) and bool((np.abs(value.sum(axis=1) - 1) < 1e-6).all()),
+        bool((value >= 0).all())
+        and bool((value <= 1.001).all())
+        and bool((np.abs(value.sum(axis=1) - 1) < 1e-6).all()),
         "the class shares of a leaf must not be negative and must sum to 1",
     )
     _require(arrays["base"].shape == (n_classes,) and not arrays["base"].any(), "base must be zero for each class")
@@ -131,7 +133,7 @@ def _check_scores(arrays: Mapping[str, np.ndarray], settings: Mapping[str, Any],
     _require(link != "sigmoid" or n_classes == 2, f"a sigmoid link needs 2 classes, got {n_classes}")
     _require(arrays["base"].shape == (scores,), f"base must hold {scores} scores, got {arrays['base'].shape}")
     _require(arrays["value"].shape[1] == 1, f"leaves must hold one score, got {arrays['value'].shape[1]}")
-    largest = np.abs(arrays["value"]).max() * len(arrays["tree_class"]) + np.abs(arrays["base"]).max()
+    largest = max(np.abs(arrays["value"]).max(), np.abs(arrays["base"]).max())
     _require(bool(largest < 1e30), f"scores of up to {largest:g} are out of bounds")
     owner = arrays["tree_class"]
     _require(bool(((owner >= 0) & (owner < scores)).all()), f"tree_class must lie in 0..{scores - 1}")
@@ -167,7 +169,8 @@ def _check_angle(
         direction.shape == (n_classes, n_features),
         f"array direction must be {(n_classes, n_features)}, got {direction.shape}",
     )
-    _require(bool((np.abs((direction**2).sum(axis=1) - 1) < 1e-6).all()), "every direction must have length 1")
+    unit = bool((np.abs(direction) <= 1.001).all()) and bool((np.abs((direction**2).sum(axis=1) - 1) < 1e-6).all())
+    _require(unit, "every direction must have length 1")
     spread, limit = settings.get("spread_rad"), settings.get("rejection_angle_rad")
     _require(
         _is_number(spread) and 0 < float(spread or 0) < 10, f"spread_rad must lie between 0 and 10, got {spread!r}"

@@ -290,7 +290,12 @@ class Model:
         if values.dtype.kind not in "fiub":
             raise ModelRefused(f"features must be numbers, got {values.dtype}")
         exact = values.dtype == np.float32 or (values.dtype.kind in "iub" and values.dtype.itemsize <= 2)
-        return np.ascontiguousarray(values.T, dtype=np.float32 if exact else np.float64)
+        planes = np.ascontiguousarray(values.T, dtype=np.float32 if exact else np.float64)
+        if self.kind in ("forest", "boosting") and np.isinf(planes).any():
+            # a split of missing from other values stands at infinity in the source, at the largest number here
+            limit = float(np.finfo(np.float32 if exact else np.float64).max)
+            planes = np.clip(planes, -limit, limit)
+        return planes
 
     def _header(self) -> dict[str, Any]:
         return {

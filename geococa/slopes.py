@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from geococa.autocorrelation import PHI, ar1_correlation, prior_weights
-from geococa.mann_kendall import pairwise_slopes
+from geococa.mann_kendall import theil_sen_many
 
 __all__ = ["Line", "bootstrap_slopes", "gls_line", "normal_interval", "ols_line", "wls_line"]
 
@@ -178,7 +178,7 @@ def bootstrap_slopes(years: F64, values: F64, se: F64, *, replicates: int = 2000
     Efron, B., Tibshirani, R. J. (1993). An Introduction to the Bootstrap. Chapman & Hall.
     """
     noise = np.random.default_rng(seed).standard_normal((replicates, years.size))
-    return np.sort(np.median(pairwise_slopes(years, values + noise * se), axis=1))
+    return np.sort(theil_sen_many(years, values + noise * se))
 
 
 def normal_interval(estimate: float, draws: F64, confidence: float) -> tuple[float, float]:

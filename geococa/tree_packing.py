@@ -77,7 +77,7 @@ def rank_thresholds(trees: Arrays, n_features: int) -> Ranks | None:
     sizes = np.asarray([len(distinct) for distinct in lists])
     if sizes.max() >= _NO_RANK:
         return None
-    n_buckets = int(np.clip(2 ** np.ceil(np.log2(8.0 * sizes.max())), 256, _MAX_BUCKETS))
+    n_buckets = int(np.clip(2 ** np.ceil(np.log2(8.0 * max(int(sizes.max()), 1))), 256, _MAX_BUCKETS))
     origin, scale = np.zeros(n_features, np.float32), np.ones(n_features, np.float32)
     buckets = np.zeros((n_features, n_buckets + 1), dtype=np.uint16)
     for f, distinct in enumerate(lists):

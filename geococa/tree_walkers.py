@@ -45,7 +45,8 @@ class _Ranked:
         from geococa._kernels import forest
 
         row = np.empty(count, dtype=np.uint32)
-        forest.rank_values(planes[: self.n_features], begin, count, *self._tables, lanes, row, block)
+        with np.errstate(over="ignore"):  # as plain Python: a bucket beyond the last is cut to it
+            forest.rank_values(planes[: self.n_features], begin, count, *self._tables, lanes, row, block)
 
 
 class LaneWalker(_Ranked):

@@ -178,7 +178,7 @@ def _years_of(times: npt.NDArray[np.generic]) -> F64:
         if len({(d.month, d.day) for d in dates}) == 1:
             return np.asarray(dates.year, dtype=np.float64)
         length = np.where(dates.is_leap_year, 366, 365)
-        return np.asarray(dates.year + (dates.dayofyear - 1) / length, dtype=np.float64)
+        return np.asarray(dates.year + (dates.day_of_year - 1) / length, dtype=np.float64)
     if times.dtype == object and len(times) and all(hasattr(t, "year") for t in times):
         return _years_of(np.asarray(pd.DatetimeIndex([pd.Timestamp(str(t)) for t in times]).values))
     years = _numbers(times, "year")

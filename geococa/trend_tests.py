@@ -107,11 +107,13 @@ def _ar1(one: ZoneSeries, ranks: _Ranks, confidence: float) -> dict[str, float]:
         return _exact(one, ranks, confidence)
     null = autocorrelation.ar1_null(one.years, one.values)
     untied = autocorrelation.ar1_null(one.years, one.values, ties=False)
-    return {**_with_interval(one, null.p_value(ranks.s), untied.critical(confidence)), "lag1": null.phi}
+    critical = untied.critical(confidence)
+    return {**_with_interval(one, null.p_value(ranks.s), critical, between=True), "lag1": null.phi}
 
 
-def _with_interval(one: ZoneSeries, p_value: float, critical: float) -> dict[str, float]:
-    low, high = mann_kendall.slope_interval(mann_kendall.pairwise_slopes(one.years, one.values), critical)
+def _with_interval(one: ZoneSeries, p_value: float, critical: float, *, between: bool = False) -> dict[str, float]:
+    slopes_sorted = mann_kendall.pairwise_slopes(one.years, one.values)
+    low, high = mann_kendall.slope_interval(slopes_sorted, critical, between=between)
     return {"p_value": p_value, "slope_low": low, "slope_high": high}
 
 

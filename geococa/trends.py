@@ -20,8 +20,8 @@ __all__ = ["TESTS", "area_trend", "break_points"]
 F64 = npt.NDArray[np.float64]
 
 _RULE = (
-    "growing / shrinking: p_value <= 1 - confidence and the slope is above / below 0 (with standard errors: and the "
-    "interval from the errors alone excludes 0); stable: otherwise, if the whole interval lies within stable_percent "
+    "growing / shrinking: p_value <= 1 - confidence and the whole interval of the slope is above / below 0 (with standard "
+    "errors: the interval from the errors alone too); stable: otherwise, if the whole interval lies within stable_percent "
     "of the mean area per year; cannot tell: all else, fewer than 4 years, or pieces of the series that clearly go "
     "opposite ways (one_line_misleads)"
 )
@@ -94,6 +94,9 @@ def area_trend(
     that scatter as these do (the errors of the estimates are part of that scatter). The ``_sampling`` columns propagate the
     standard errors by parametric bootstrap: what slope could the true hectares of these very years have.
 
+    The interval of "mann_kendall_ar1" is calibrated on average between the steps of S, its p-value at them: an interval may
+    exclude 0 with a p-value just above the level, never the other way round.
+
     An interval is NaN where the series is too short to bound the slope at the level.
 
     References
@@ -122,6 +125,9 @@ def area_trend(
     if rows:
         place = list(table.columns).index("p_value") + 1
         table.insert(place, "p_adjusted", _adjusted(table["p_value"].to_numpy()))
+        for name in ("s", "first_year", "last_year"):
+            if np.isfinite(table[name]).all() and (table[name] % 1 == 0).all():
+                table[name] = table[name].astype("int64")
     table.attrs = {"verdict_rule": _RULE, "confidence": confidence, "stable_percent": stable_percent, "kind": "trends"}
     return table
 
@@ -257,12 +263,14 @@ def _verdict(row: dict[str, Any], one: ZoneSeries, confidence: float, stable_per
     slope, p_value, low, high = (row[name] for name in ("slope_ha_per_year", "p_value", "slope_low", "slope_high"))
     if not math.isfinite(p_value) or row["one_line_misleads"]:
         return "cannot tell"
-    if p_value <= 1 - confidence and slope:
-        if row.get("slope_low_sampling", slope) * row.get("slope_high_sampling", slope) > 0:
-            return "growing" if slope > 0 else "shrinking"
+    if p_value <= 1 - confidence:
+        sampling = row.get("slope_low_sampling", slope), row.get("slope_high_sampling", slope)
+        for verdict, sign in (("growing", 1), ("shrinking", -1)):
+            if all(sign * end > 0 for end in (slope, low, high, *sampling)):
+                return verdict
         return "cannot tell"
     band = stable_percent / 100 * abs(float(one.values.mean()))
-    return "stable" if p_value > 1 - confidence and -band <= low and high <= band else "cannot tell"
+    return "stable" if -band <= low and high <= band else "cannot tell"
 
 
 def _notice(one: ZoneSeries, bent: breaks.Segments | None) -> str:

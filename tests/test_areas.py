@@ -276,7 +276,7 @@ def test_a_year_that_a_tile_lacks_counts_as_outside(parks):
         share = coverage_fraction(parks, grid, owned=owners[name], allow_outside=True)
         parts.append(zonal_area(cover if number else cover.isel(time=[0]), share))
     merged = merge_areas(parts, parks)
-    assert (merged.outside_ha[1] >= merged.outside_ha[0]).all()
+    assert float((merged.outside_ha[1] - merged.outside_ha[0] + 1e-9 * merged.zone_ha).min()) >= 0
     assert float(merged.outside_ha[1].sum()) > float(merged.outside_ha[0].sum()) + 1
 
 

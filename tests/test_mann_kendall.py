@@ -235,12 +235,12 @@ def test_generalised_line_is_wider_where_years_resemble_their_neighbours():
 def test_generalised_line_with_errors_of_the_estimates_covers_the_known_slope():
     rng = np.random.default_rng(7)
     years, held = np.arange(10.0), 0
-    for _ in range(300):
+    for _ in range(150):
         se = rng.uniform(5, 40, 10)
         values = 3 * years + rng.normal(0, 10, 10) + rng.normal(0, se)
         line = slopes.gls_line(years, values, se)
         held += line.low <= 3 <= line.high
-    assert 0.95 - 4 * math.sqrt(0.95 * 0.05 / 300) <= held / 300
+    assert 0.95 - 4 * math.sqrt(0.95 * 0.05 / 150) <= held / 150
 
 
 def test_bootstrap_is_the_same_for_the_same_seed_and_spreads_as_the_errors_do():

@@ -12,7 +12,7 @@ import numpy as np
 
 from geococa._kernels._jit import inline, kernel
 
-__all__ = ["LANES", "OPEN", "likely_classes", "squared_distances"]
+__all__ = ["LANES", "OPEN", "ROWS", "likely_classes", "squared_distances"]
 
 LANES = 256
 """Pixels worked on side by side; a strip of them stays in the first-level cache."""
@@ -61,61 +61,82 @@ def squared_distances(planes: Any, whitening: Any, mean: Any, strip: Any, out: A
                     distance[p] += total[p] * total[p]
 
 
-@inline
-def load_strip(planes: Any, start: int, width: int, centre: Any, unit: Any, strip: Any, length: Any) -> None:
-    """Standardise the features of a strip of pixels, and find the length of each pixel's vector."""
-    length[:] = np.float32(0)
-    for j in range(planes.shape[0]):
-        row, middle, factor = strip[j], centre[j], unit[j]
-        for p in range(width):
-            x = (planes[j, start + p] - middle) * factor
-            row[p] = x
-            length[p] += x * x
-    for p in range(width):
-        length[p] = np.sqrt(length[p])
+# Rows of the flat workspace of `likely_classes`. All rows lie in one array at constant distances, so that the compiler
+# knows that they do not overlap; with an array a row it would check that before each loop, or not vectorise at all.
+SCORE, ERROR, RIVAL, NEAREST, DOUBT, LABEL, LENGTH, FIRST, SECOND, DISTANCE = (LANES * row for row in range(10))
+ROWS = 10
 
 
 @inline
-def add_squares(strip: Any, whitening: Any, offset: Any, total: Any, distance: Any) -> None:
-    """Squared distance of a strip of pixels to one class; four features a pass, so sums stay in registers longer."""
-    distance[:] = np.float32(0)
-    for i in range(offset.shape[0]):
-        start = offset[i]
-        for p in range(LANES):
-            total[p] = -start
-        for j in range(0, i + 1, 4):
-            a, b, c, d = whitening[i, j], whitening[i, j + 1], whitening[i, j + 2], whitening[i, j + 3]
-            w, x, y, z = strip[j], strip[j + 1], strip[j + 2], strip[j + 3]
-            for p in range(LANES):
-                total[p] += (a * w[p] + b * x[p]) + (c * y[p] + d * z[p])
-        for p in range(LANES):
-            distance[p] += total[p] * total[p]
-
-
-@inline
-def compare_class(
-    k: int, constant: Any, steep: Any, flat: Any, rounding: Any, length: Any, distance: Any, best: Any, label: Any
-) -> None:
-    """Take class ``k`` where it is more likely than the best so far; ``best`` holds five rows of running values.
-
-    Rows: score, its error, largest score plus error among the other classes, squared distance and its error.
-    """
-    score, error, rival, nearest, doubt = best[0], best[1], best[2], best[3], best[4]
-    half = np.float32(0.5)
+def load_strip(planes: Any, start: int, width: int, centre: Any, unit: Any, strip: Any, work: Any) -> None:
+    """Standardise the features of a strip of pixels, find each pixel's length, and start the running values."""
     for p in range(LANES):
-        d = distance[p]
-        tilt = steep * length[p] + flat
-        d_error = np.float32(2) * np.sqrt(d) * tilt + tilt * tilt + rounding * d
+        work[LENGTH + p] = np.float32(0)
+        work[SCORE + p] = np.float32(-np.inf)
+        work[RIVAL + p] = np.float32(-np.inf)
+        work[ERROR + p] = np.float32(0)
+    for j in range(planes.shape[0]):
+        row, source = strip[j * LANES : (j + 1) * LANES], planes[j, start : start + width]
+        middle, factor = centre[j], unit[j]
+        for p in range(width):
+            row[p] = (source[p] - middle) * factor
+        for p in range(LANES):
+            work[LENGTH + p] += row[p] * row[p]
+    for p in range(LANES):
+        work[LENGTH + p] = np.sqrt(work[LENGTH + p])
+
+
+@inline
+def add_squares(strip: Any, n_features: int, whitening: Any, offset: Any, work: Any) -> None:
+    """Squared distance of a strip of pixels to one class.
+
+    Two components of the whitened vector and four features a pass: each pixel's value is then read half as
+    often, and each sum a quarter as often, as in the plain double loop.
+    """
+    for p in range(LANES):
+        work[DISTANCE + p] = np.float32(0)
+    for i in range(0, n_features, 2):
+        start, begin = offset[i], offset[i + 1]
+        for p in range(LANES):
+            work[FIRST + p] = -start
+            work[SECOND + p] = -begin
+        for j in range(0, i + 2, 4):
+            a, b, c, d = whitening[i, j], whitening[i, j + 1], whitening[i, j + 2], whitening[i, j + 3]
+            e, f, g, h = whitening[i + 1, j], whitening[i + 1, j + 1], whitening[i + 1, j + 2], whitening[i + 1, j + 3]
+            x = strip[j * LANES : (j + 4) * LANES]
+            for p in range(LANES):
+                w, y, z, v = x[p], x[p + LANES], x[p + 2 * LANES], x[p + 3 * LANES]
+                work[FIRST + p] += (a * w + b * y) + (c * z + d * v)
+                work[SECOND + p] += (e * w + f * y) + (g * z + h * v)
+        for p in range(LANES):
+            first, second = work[FIRST + p], work[SECOND + p]
+            work[DISTANCE + p] += first * first + second * second
+
+
+@inline
+def compare_class(k: Any, constant: Any, steep: Any, flat: Any, rounding: Any, work: Any) -> None:
+    """Take class ``k`` where it is more likely than the best so far.
+
+    Kept for each pixel: the best score and its error, the largest score plus error among the other classes, the
+    squared distance of the best class and its error.
+    """
+    half, two, size = np.float32(0.5), np.float32(2), abs(constant)
+    for p in range(LANES):
+        d = work[DISTANCE + p]
+        tilt = steep * work[LENGTH + p] + flat
+        d_error = two * np.sqrt(d) * tilt + tilt * tilt + rounding * d
         s = constant - half * d
-        e = half * d_error + rounding * (abs(constant) + d)
-        better = s > score[p]
-        beaten = score[p] + error[p] if better else s + e
-        rival[p] = beaten if beaten > rival[p] else rival[p]
-        score[p] = s if better else score[p]
-        error[p] = e if better else error[p]
-        nearest[p] = d if better else nearest[p]
-        doubt[p] = d_error if better else doubt[p]
-        label[p] = np.int32(k) if better else label[p]
+        e = half * d_error + rounding * (size + d)
+        score, error, rival = work[SCORE + p], work[ERROR + p], work[RIVAL + p]
+        nearest, doubt, label = work[NEAREST + p], work[DOUBT + p], work[LABEL + p]
+        better = s > score
+        beaten = score + error if better else s + e
+        work[RIVAL + p] = beaten if beaten > rival else rival
+        work[SCORE + p] = s if better else score
+        work[ERROR + p] = e if better else error
+        work[NEAREST + p] = d if better else nearest
+        work[DOUBT + p] = d_error if better else doubt
+        work[LABEL + p] = k if better else label
 
 
 @kernel
@@ -132,7 +153,6 @@ def likely_classes(
     limit: float,
     strip: Any,
     work: Any,
-    label: Any,
     out: Any,
 ) -> None:
     """Most likely class of each pixel in single precision, left `OPEN` where rounding might change it.
@@ -154,24 +174,21 @@ def likely_classes(
         Error bound of each class, and the relative one of sums of squares.
     limit : float32
         Squared distance beyond which a pixel is rejected (label -1); infinite where none is.
-    strip : float32 (padded, LANES); work : float32 (8, LANES); label : int32 (LANES,)
-        Workspace; rows of ``strip`` beyond the features must be zero.
+    strip : float32 (padded * LANES,); work : float32 (ROWS * LANES,)
+        Workspace; what lies in ``strip`` beyond the features must be zero.
     out : int32 (pixels,)
         Class index, -1, or `OPEN`.
     """
-    n_classes, n_pixels = constant.shape[0], planes.shape[1]
-    length, total, distance, best = work[5], work[6], work[7], work[:5]
+    n_features, n_pixels = planes.shape
     for start in range(0, n_pixels, LANES):
         width = min(LANES, n_pixels - start)
-        load_strip(planes, start, width, centre, unit, strip, length)
-        best[:] = np.float32(0)
-        best[0] = np.float32(-np.inf)
-        best[2] = np.float32(-np.inf)
-        for k in range(n_classes):
-            add_squares(strip, whitening[k], offset[k], total, distance)
-            compare_class(k, constant[k], steep[k], flat[k], rounding, length, distance, best, label)
+        load_strip(planes, start, width, centre, unit, strip, work)
+        for k in range(constant.shape[0]):
+            add_squares(strip, n_features, whitening[k], offset[k], work)
+            compare_class(np.float32(k), constant[k], steep[k], flat[k], rounding, work)
         for p in range(width):
-            safe = best[0, p] - best[1, p] > best[2, p]
-            far = best[3, p] - best[4, p] > limit
-            near = best[3, p] + best[4, p] <= limit
-            out[start + p] = (label[p] if near else -1) if safe and (near or far) else OPEN
+            nearest, doubt = work[NEAREST + p], work[DOUBT + p]
+            safe = work[SCORE + p] - work[ERROR + p] > work[RIVAL + p]
+            far, near = nearest - doubt > limit, nearest + doubt <= limit
+            label = np.int32(work[LABEL + p]) if near else np.int32(-1)
+            out[start + p] = label if safe and (near or far) else np.int32(OPEN)

@@ -1,0 +1,680 @@
+"""Models: conversion without a differing label, files that survive damage, training."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle  # noqa: TID251 - to make a hostile file, none is read
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from geococa import model_file
+from geococa.errors import InputRefused, ModelRefused
+from geococa.models import Model, read_model, train
+from tests.estimator_cases import (
+    CLASSES,
+    FEATURES,
+    edge_pixels,
+    fit,
+    fitted,
+    source_answers,
+    thresholds_of,
+    training_pixels,
+)
+
+TREES = (
+    "random_forest",
+    "full_forest",
+    "extra_trees",
+    "decision_tree",
+    "gradient_boosting",
+    "hist_gradient_boosting",
+    "wide_hist_gradient_boosting",
+    "lightgbm",
+    "xgboost",
+)
+TAKES_NAN = ("random_forest", "extra_trees", "decision_tree", "hist_gradient_boosting", "lightgbm", "xgboost")
+TAKES_INFINITY = ("hist_gradient_boosting", "wide_hist_gradient_boosting", "lightgbm")
+
+
+def converted(name: str, n_classes: int):
+    estimator = fitted(name, n_classes)
+    return estimator, Model.from_estimator(estimator, features=FEATURES, classes=CLASSES[:n_classes])
+
+
+def names_of(labels: np.ndarray) -> np.ndarray:
+    return np.asarray(CLASSES)[labels]
+
+
+def assert_same_answers(estimator, model, X: np.ndarray, tolerance: float) -> None:
+    labels, probabilities = source_answers(estimator, X)
+    assert np.array_equal(model.predict(X), names_of(labels))
+    assert np.abs(model.predict_proba(X) - probabilities).max() <= tolerance
+
+
+@pytest.mark.parametrize("n_classes", [2, 5])
+@pytest.mark.parametrize("name", TREES)
+def test_labels_are_those_of_the_source_on_random_and_edge_pixels(name, n_classes):
+    estimator, model = converted(name, n_classes)
+    tolerance = 1e-6 if name == "xgboost" else 1e-12
+    random = training_pixels(12_000, 2, seed=5)[0]
+    edges = edge_pixels(thresholds_of(model), 12_000)
+    if name not in TAKES_INFINITY:
+        edges = np.clip(edges, -np.finfo(np.float32).max, np.finfo(np.float32).max)
+    for X in (random, edges):
+        assert_same_answers(estimator, model, X, tolerance)
+
+
+@pytest.mark.parametrize("name", ["random_forest", "full_forest"])
+def test_labels_are_those_of_a_forest_on_200_000_pixels(name):
+    estimator, model = converted(name, 2)
+    X = np.concatenate([training_pixels(100_000, 2, seed=6)[0], edge_pixels(thresholds_of(model), 100_000)])
+    X = np.clip(X, -np.finfo(np.float32).max, np.finfo(np.float32).max)
+    assert np.array_equal(model.predict(X), names_of(source_answers(estimator, X)[0]))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize("n_classes", [2, 5])
+@pytest.mark.parametrize("name", TREES)
+def test_labels_are_those_of_the_source_on_ten_million_pixels(name, n_classes):
+    estimator, model = converted(name, n_classes)
+    limit = np.finfo(np.float32).max
+    for seed in range(11):
+        X = training_pixels(1_000_000, 2, seed=seed)[0]
+        if seed == 10:
+            X = np.clip(edge_pixels(thresholds_of(model), 1_000_000), -limit, limit)
+        for part in np.array_split(X, 10):
+            assert np.array_equal(model.predict(part), names_of(source_answers(estimator, part)[0]))
+
+
+@pytest.mark.parametrize("name", TAKES_NAN)
+def test_missing_values_go_where_the_source_sends_them(name):
+    X, y = training_pixels(3000, 3)
+    X[np.random.default_rng(0).random(X.shape) < 0.1] = np.nan
+    estimator = fit(fitted(name, 3), X, y)
+    model = Model.from_estimator(estimator, features=FEATURES, classes=CLASSES[:3])
+    edges = edge_pixels(thresholds_of(model), 10_000, missing=True)
+    if name not in TAKES_INFINITY:
+        edges = np.clip(edges, -np.finfo(np.float32).max, np.finfo(np.float32).max)
+    assert np.isnan(edges).any(axis=1).mean() > 0.3
+    assert_same_answers(estimator, model, edges, 1e-6 if name == "xgboost" else 1e-12)
+
+
+@pytest.mark.parametrize("name", ["hist_gradient_boosting", "lightgbm"])
+def test_double_precision_features_are_compared_in_double_precision(name):
+    estimator, model = converted(name, 3)
+    thresholds = thresholds_of(model)
+    rng = np.random.default_rng(2)
+    columns = [rng.choice(np.r_[t, np.nextafter(t, 9), np.nextafter(t, -9)], 4000) for t in thresholds]
+    assert_same_answers(estimator, model, np.stack(columns, axis=1), 1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", ["standard_scaled_forest", "min_max_scaled_boosting"])
+def test_scaled_pipelines_round_as_their_scalers_do(name, dtype):
+    estimator, model = converted(name, 3)
+    X = (training_pixels(20_000, 2, seed=3)[0] * 3).astype(dtype)
+    assert_same_answers(estimator, model, X, 1e-12)
+
+
+@pytest.mark.parametrize("which", ["QuadraticDiscriminantAnalysis", "GaussianNB"])
+def test_normal_classes_equal_the_source(which):
+    from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
+    from sklearn.naive_bayes import GaussianNB
+
+    X, y = training_pixels(3000, 3)
+    X = X.astype(np.float64)
+    estimator = {"QuadraticDiscriminantAnalysis": QuadraticDiscriminantAnalysis, "GaussianNB": GaussianNB}[which]()
+    model = Model.from_estimator(estimator.fit(X, y), features=FEATURES, classes=CLASSES[:3])
+    single = training_pixels(200_000, 2, seed=8)[0]
+    assert_same_answers(estimator, model, single.astype(np.float64), 1e-9)
+    assert np.array_equal(model.predict(single), names_of(estimator.predict(single.astype(np.float64))))
+
+
+def test_boosters_convert_without_their_wrappers():
+    lgb, xgb = fitted("lightgbm", 3), fitted("xgboost", 3)
+    for estimator, booster in ((lgb, lgb.booster_), (xgb, xgb.get_booster())):
+        bare = Model.from_estimator(booster, features=FEATURES, classes=CLASSES[:3])
+        whole = Model.from_estimator(estimator, features=FEATURES, classes=CLASSES[:3])
+        assert all(np.array_equal(bare.arrays[name], whole.arrays[name]) for name in whole.arrays)
+
+
+def test_xgboost_that_stopped_early_is_cut_at_its_best_round():
+    import xgboost
+
+    X, y = training_pixels(2000, 2)
+    held_X, held_y = training_pixels(500, 2, seed=9)
+    estimator = xgboost.XGBClassifier(n_estimators=300, early_stopping_rounds=3, n_jobs=1, random_state=0)
+    estimator.fit(X, y, eval_set=[(held_X, held_y)], verbose=False)
+    assert estimator.best_iteration + 1 < 300
+    model = Model.from_estimator(estimator, features=FEATURES, classes=CLASSES[:2])
+    assert_same_answers(estimator, model, held_X, 1e-6)
+
+
+def test_class_names_in_another_order_become_the_order_of_the_model():
+    X, y = training_pixels(1000, 2)
+    estimator = fitted("random_forest", 2).fit(X, np.asarray(["forest", "coca"])[y])
+    model = Model.from_estimator(estimator, features=FEATURES, classes=["forest", "coca"])
+    assert list(estimator.classes_) == ["coca", "forest"]
+    assert model.legend.code("forest") == 1
+    assert np.array_equal(model.predict(X), estimator.predict(X))
+    assert np.array_equal(model.predict_proba(X), estimator.predict_proba(X)[:, ::-1])
+
+
+def test_exact_ties_go_to_the_class_that_the_source_has_first():
+    X, y = training_pixels(1000, 2)
+    names = np.asarray(["forest", "coca"])[y]
+    estimator = fitted("full_forest", 2).fit(X, names)
+    model = Model.from_estimator(estimator, features=FEATURES, classes=["forest", "coca"])
+    pixels = training_pixels(50_000, 2, seed=4)[0]
+    tied = np.diff(estimator.predict_proba(pixels), axis=1)[:, 0] == 0
+    assert tied.sum() > 20
+    assert np.array_equal(model.predict(pixels[tied]), estimator.predict(pixels[tied]))
+
+
+def test_names_that_do_not_fit_the_estimator_are_refused():
+    X, y = training_pixels(500, 2)
+    frame = pd.DataFrame(X, columns=list(FEATURES))
+    estimator = fitted("decision_tree", 2).fit(frame, np.asarray(["coca", "forest"])[y])
+    with pytest.raises(ModelRefused, match="was fitted with"):
+        Model.from_estimator(estimator, features=FEATURES[::-1])
+    with pytest.raises(ModelRefused, match="not \\['coca', 'water'\\]"):
+        Model.from_estimator(estimator, classes=["coca", "water"])
+    with pytest.raises(ModelRefused, match="2 classes"):
+        Model.from_estimator(estimator, classes=["coca"])
+    assert Model.from_estimator(estimator).features == FEATURES
+
+
+def test_estimators_that_can_not_be_converted_are_refused():
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.linear_model import LogisticRegression
+
+    with pytest.raises(ModelRefused, match=r"can.t convert .*LogisticRegression"):
+        Model.from_estimator(LogisticRegression(), features=FEATURES)
+    with pytest.raises(ModelRefused, match="not fitted"):
+        Model.from_estimator(RandomForestClassifier(), features=FEATURES)
+
+
+def test_a_table_is_matched_by_name():
+    _, model = converted("random_forest", 3)
+    X = training_pixels(200, 2, seed=7)[0]
+    frame = pd.DataFrame(X, columns=list(FEATURES)).assign(other="text")
+    assert np.array_equal(model.predict(frame[["other", *FEATURES[::-1]]]), model.predict(X))
+    with pytest.raises(ModelRefused, match="lacks the features nir, ndvi"):
+        model.predict(frame.drop(columns=["nir", "ndvi"]))
+    with pytest.raises(ModelRefused, match=r"\(rows, 6\)"):
+        model.predict(X[:, :5])
+
+
+@pytest.mark.parametrize("name", ["full_forest", "lightgbm"])
+def test_answers_do_not_depend_on_threads(name):
+    _, model = converted(name, 3)
+    X = training_pixels(100_000, 2, seed=7)[0]
+    one = model.predict_proba(X, threads=1)
+    assert all(np.array_equal(model.predict_proba(X, threads=n), one) for n in (2, 5))
+    assert np.array_equal(model.predict(X, threads=1), model.predict(X, threads=4))
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Training libraries that take no number of threads, held to one."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):
+        yield
+
+
+# the file
+
+
+@pytest.fixture(scope="module")
+def file_bytes(tmp_path_factory, one_thread) -> dict[str, bytes]:
+    """Model files of each kind, small."""
+    from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+
+    X, y = training_pixels(300, 3)
+    table = pd.DataFrame(X, columns=list(FEATURES)).assign(**{"class": np.asarray(CLASSES)[y]})
+    folder = tmp_path_factory.mktemp("models")
+    forest = RandomForestClassifier(4, max_depth=4, random_state=0).fit(X, y)
+    boosting = HistGradientBoostingClassifier(max_iter=3, max_leaf_nodes=6).fit(X, y)
+    models = {
+        "forest": Model.from_estimator(forest, features=FEATURES, classes=CLASSES[:3]),
+        "boosting": Model.from_estimator(boosting, features=FEATURES, classes=CLASSES[:3]),
+        "gaussian": train(table, list(FEATURES), method="gaussian", rejection=0.01),
+        "spectral_angle": train(table, list(FEATURES), method="spectral_angle"),
+    }
+    return {name: model.write(folder / name).read_bytes() for name, model in models.items()}
+
+
+KINDS = ("forest", "boosting", "gaussian", "spectral_angle")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_written_model_reads_back_bit_for_bit(kind, file_bytes, tmp_path):
+    path = tmp_path / "m.geococa"
+    path.write_bytes(file_bytes[kind])
+    model = read_model(path)
+    assert model.kind == kind
+    assert model.write(tmp_path / "again").read_bytes() == file_bytes[kind]
+    again = read_model(tmp_path / "again")
+    assert again.sha256 == model.sha256
+    assert again.provenance == model.provenance
+    X = training_pixels(200, 2)[0]
+    assert np.array_equal(again.predict_proba(X), model.predict_proba(X))
+
+
+def test_training_facts_survive_the_file(tmp_path):
+    X, y = training_pixels(300, 2)
+    table = pd.DataFrame(X, columns=list(FEATURES)).assign(**{"class": np.asarray(["forest", "coca"])[y]})
+    model = train(table, list(FEATURES), n_estimators=3, colors={"coca": "#123456"})
+    back = read_model(model.write(tmp_path / "m"))
+    assert back.legend.colors[0] == "#123456"
+    assert np.array_equal(back.training_range, model.training_range)
+    assert back.provenance["samples_by_class"] == {"coca": int((y == 1).sum()), "forest": int((y == 0).sum())}
+    assert back.provenance["options"]["n_estimators"] == 3
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"GEOCOCA", b"GEOCOCA\x02" + bytes(60), b"tree\nversion=v4\n", b"GEOCOCA\x01" + bytes(80)]
+)
+def test_files_that_are_no_models_are_refused(content, tmp_path):
+    path = tmp_path / "m"
+    path.write_bytes(content)
+    with pytest.raises(ModelRefused, match=str(path)):
+        read_model(path)
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path):
+    for path in (tmp_path / "absent", tmp_path):
+        with pytest.raises(ModelRefused, match="can't be read"):
+            read_model(path)
+
+
+class _Canary:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+def test_pickles_are_never_loaded(tmp_path):
+    canary = tmp_path / "ran"
+    plain = tmp_path / "model.pkl"
+    plain.write_bytes(pickle.dumps(_Canary(canary)))
+    with pytest.raises(ModelRefused, match="never loaded"):
+        read_model(plain)
+    objects = np.empty(1, dtype=object)
+    objects[0] = _Canary(canary)
+    np.savez(tmp_path / "objects.npz", value=objects, allow_pickle=True)
+    inside = resealed({"format": "geococa model 1"}, (tmp_path / "objects.npz").read_bytes())
+    (tmp_path / "inside").write_bytes(inside)
+    with pytest.raises(ModelRefused, match=r"dtype object|unpacked"):
+        read_model(tmp_path / "inside")
+    assert not canary.exists()
+
+
+def resealed(header: dict, arrays: bytes) -> bytes:
+    """A file with a right digest around any header and arrays."""
+    text = json.dumps(header).encode()
+    body = model_file.MAGIC + len(text).to_bytes(8, "little") + text + arrays
+    return body + hashlib.sha256(body).digest()
+
+
+def opened(content: bytes) -> tuple[dict, dict]:
+    return model_file._parse(content)
+
+
+def test_an_unpacking_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
+    monkeypatch.setattr(model_file, "MAX_BYTES", 1 << 20)
+    packed = model_file._pack({"value": np.zeros(1 << 20)})
+    (tmp_path / "bomb").write_bytes(resealed({"format": "geococa model 1"}, packed))
+    with pytest.raises(ModelRefused, match="too many"):
+        read_model(tmp_path / "bomb")
+
+
+def _must_be_refused_or_harmless(path) -> str:
+    try:
+        model = read_model(path)
+    except ModelRefused:
+        return "refused"
+    X = np.random.default_rng(0).normal(size=(50, len(model.features)))
+    probabilities = model.predict_proba(X)
+    assert np.isfinite(probabilities).all()
+    assert (probabilities >= 0).all()
+    assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-6)
+    assert set(model.predict(X)) <= {*model.classes, "unclassified"}
+    return "harmless"
+
+
+def damage_bytes(rng, content: bytes) -> bytes:
+    """Flip, cut, insert, or swap bytes; the digest is not made right again."""
+    data = bytearray(content)
+    kind = rng.integers(4)
+    at = int(rng.integers(len(data)))
+    if kind == 0:
+        data[at] ^= 1 << int(rng.integers(8))
+    elif kind == 1:
+        del data[at:]
+    elif kind == 2:
+        data[at:at] = bytes(rng.integers(0, 256, int(rng.integers(1, 9)), dtype=np.uint8))
+    else:
+        other = int(rng.integers(len(data)))
+        data[at], data[other] = data[other], (data[at] + 1) % 256
+    return bytes(data)
+
+
+def damage_content(rng, content: bytes) -> bytes:
+    """Change one value or shape of an array, or one entry of the header, and seal the file again."""
+    header, arrays = opened(content)
+    extremes = [0, 1, -1, 2, 7, 254, 255, 2**15, 2**31 - 1, -(2**31), 10**6]
+    if rng.random() < 0.75:
+        name = str(rng.choice(sorted(arrays)))
+        array = arrays[name]
+        action = rng.integers(6)
+        if action <= 2 and array.size:
+            value = (
+                rng.choice([np.nan, np.inf, -np.inf, 1e300, -1e-300, 0.5])
+                if array.dtype.kind == "f" and action == 0
+                else rng.choice(extremes)
+            )
+            with np.errstate(all="ignore"):
+                array.flat[int(rng.integers(array.size))] = np.asarray(value).astype(array.dtype)
+        elif action == 3:
+            arrays[name] = array[: int(rng.integers(len(array) + 1))]
+        elif action == 4:
+            arrays[name] = array.astype(rng.choice(["f4", "i1", "u8", "f8", "?"]))
+        else:
+            del arrays[name]
+    else:
+        name = str(rng.choice(sorted(header)))
+        choices = [
+            None,
+            [],
+            {},
+            "",
+            "x",
+            0,
+            -1,
+            1e308,
+            ["a"],
+            [1],
+            {"link": "sigmoid"},
+            {"scaling": ["divide"]},
+            True,
+            {"rejection_distance": -1},
+            {"spread_rad": 0},
+            list(range(300)),
+            header["features"][::-1],
+        ]
+        header[name] = choices[int(rng.integers(len(choices)))]
+    with np.errstate(all="ignore"):
+        return resealed(header, model_file._pack(arrays))
+
+
+def _damage_many(file_bytes, tmp_path, count: int) -> dict[str, int]:
+    rng = np.random.default_rng(2026)
+    found = {"refused": 0, "harmless": 0}
+    path = tmp_path / "m"
+    for i in range(count):
+        content = file_bytes[KINDS[i % len(KINDS)]]
+        change = damage_bytes if i % 3 == 0 else damage_content
+        path.write_bytes(change(rng, content))
+        found[_must_be_refused_or_harmless(path)] += 1
+    return found
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered in cast")
+def test_damaged_files_are_refused_or_predict_within_bounds(file_bytes, tmp_path):
+    found = _damage_many(file_bytes, tmp_path, 300)
+    assert found["refused"] > 150
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.filterwarnings("ignore:invalid value encountered in cast")
+def test_thousands_of_damaged_files_are_refused_or_predict_within_bounds(file_bytes, tmp_path):
+    found = _damage_many(file_bytes, tmp_path, 5000)
+    assert found["refused"] > 2500
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("left", lambda a: np.where(a >= 0, 0, a).astype(np.int32), "points backwards"),
+        ("right", lambda a: np.where(a >= 0, 10**6, a).astype(np.int32), "points out of its tree"),
+        ("feature", lambda a: np.where(a >= 0, 99, a).astype(np.int32), "feature 99 of 6"),
+        ("threshold", lambda a: np.full_like(a, np.nan), "NaN"),
+        ("leaf", lambda a: np.full_like(a, 10**6), "beyond"),
+        ("value", lambda a: a * 2, "sum to 1"),
+        ("value", lambda a: a[:, :2], "2 classes"),
+        ("tree_start", lambda a: a[::-1].copy(), "must rise"),
+        ("missing_left", lambda a: np.full_like(a, 2), "0 and 1"),
+    ],
+)
+def test_each_rule_of_a_forest_is_checked(name, change, message, file_bytes, tmp_path):
+    header, arrays = opened(file_bytes["forest"])
+    arrays[name] = change(arrays[name])
+    (tmp_path / "m").write_bytes(resealed(header, model_file._pack(arrays)))
+    with pytest.raises(ModelRefused, match=message):
+        read_model(tmp_path / "m")
+
+
+def test_a_node_with_two_parents_is_refused(file_bytes, tmp_path):
+    header, arrays = opened(file_bytes["forest"])
+    arrays["left"] = np.where(arrays["left"] >= 0, arrays["right"], -1).astype(np.int32)
+    (tmp_path / "m").write_bytes(resealed(header, model_file._pack(arrays)))
+    with pytest.raises(ModelRefused, match="exactly one"):
+        read_model(tmp_path / "m")
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.binary(max_size=300))
+def test_any_bytes_are_refused(content):
+    with pytest.raises(ModelRefused):
+        model_file._parse(model_file.MAGIC + content)
+
+
+# training
+
+
+def table_of(n=600, classes=("forest", "coca", "water"), seed=0) -> pd.DataFrame:
+    X, y = training_pixels(n, len(classes), seed)
+    return pd.DataFrame(X, columns=list(FEATURES)).assign(**{"class": np.asarray(classes)[y]})
+
+
+METHODS = (
+    "random_forest",
+    "extra_trees",
+    "hist_gradient_boosting",
+    "lightgbm",
+    "xgboost",
+    "gaussian",
+    "mahalanobis",
+    "minimum_distance",
+    "spectral_angle",
+)
+SMALL = {
+    "random_forest": {"n_estimators": 10},
+    "extra_trees": {"n_estimators": 10},
+    "lightgbm": {"n_estimators": 10},
+    "xgboost": {"n_estimators": 10},
+    "hist_gradient_boosting": {"max_iter": 10},
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_learns_and_repeats_itself(method, one_thread):
+    table, options = table_of(), SMALL.get(method, {})
+    model = train(table, list(FEATURES), method=method, seed=3, threads=1, **options)
+    again = train(table, list(FEATURES), method=method, seed=3, threads=2, **options)
+    held = table_of(seed=11)
+    assert model.sha256 == again.sha256
+    assert model.classes == ("coca", "forest", "water")
+    assert (model.predict(held) == held["class"]).mean() > 0.45
+    assert np.allclose(model.predict_proba(held).sum(axis=1), 1)
+
+
+def test_a_seed_changes_a_forest():
+    digests = {train(table_of(), list(FEATURES), n_estimators=5, seed=seed).sha256 for seed in (1, 2)}
+    assert len(digests) == 2
+
+
+def test_rows_that_were_not_observed_are_dropped_and_counted():
+    table = table_of()
+    table.loc[:9, "nir"] = np.nan
+    table.loc[10, "red"] = np.inf
+    model = train(table, list(FEATURES), n_estimators=3)
+    assert model.provenance["rows_dropped_not_observed"] == 11
+    assert model.provenance["rows"] == 589
+    with pytest.raises(InputRefused, match="none of the 600"):
+        train(table.assign(nir=np.nan), list(FEATURES))
+
+
+def test_features_are_guessed_from_the_numeric_columns_only():
+    table = table_of().assign(row=1, col=2, x=0.0, y=0.0, year=2020, block=3, note="text")
+    assert train(table, n_estimators=3).features == FEATURES
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [
+        (lambda t: t.assign(**{"class": "coca"}), {}, "at least 2 classes"),
+        (lambda t: t.drop(columns="class"), {}, "no column 'class'"),
+        (lambda t: t.drop(columns="nir"), {}, "lacks the features nir"),
+        (lambda t: t, {"method": "oracle"}, "unknown method 'oracle'"),
+        (lambda t: t, {"n_tree": 3}, "unknown options n_tree"),
+        (lambda t: t, {"random_state": 3}, "set by geococa"),
+        (lambda t: t, {"classes": ["coca", "forest"]}, "name each once"),
+        (lambda t: t, {"class_weight": "fair"}, "class_weight"),
+        (lambda t: t, {"class_weight": {"tree": 2.0}}, "class_weight"),
+        (lambda t: t, {"method": "gaussian", "priors": {"coca": 1.0}}, "priors"),
+        (lambda t: t, {"method": "gaussian", "rejection": 2}, "rejection"),
+        (lambda t: t.assign(nir=1.0), {"method": "gaussian"}, "positive definite"),
+        (lambda t: t.groupby("class").head(5), {"method": "gaussian"}, "at least 7 samples"),
+    ],
+)
+def test_training_that_makes_no_sense_is_refused(change, options, message):
+    with pytest.raises(InputRefused, match=message):
+        train(change(table_of()), list(FEATURES), **options)
+
+
+def test_class_weights_move_the_border():
+    table = table_of()
+    plain = train(table, list(FEATURES), n_estimators=10, min_samples_leaf=20)
+    heavy = train(table, list(FEATURES), n_estimators=10, min_samples_leaf=20, class_weight={"coca": 20.0})
+    assert (heavy.predict(table) == "coca").sum() > 1.2 * (plain.predict(table) == "coca").sum()
+
+
+def test_gaussian_rejects_what_is_unlike_every_class():
+    table = table_of()
+    model = train(table, list(FEATURES), method="gaussian", rejection=0.01)
+    far = table[list(FEATURES)].to_numpy(np.float32) + 100
+    assert (model.predict(far) == "unclassified").all()
+    own = model.predict(table)
+    assert 0 < (own == "unclassified").mean() < 0.05
+
+
+def test_gaussian_priors_are_those_asked_for():
+    table = table_of(classes=("coca", "forest"))
+    rare = train(table, list(FEATURES), method="gaussian", priors={"coca": 0.001, "forest": 0.999})
+    even = train(table, list(FEATURES), method="gaussian")
+    shift = np.log(rare.predict_proba(table) / even.predict_proba(table))
+    assert np.allclose(shift[:, 0] - shift[:, 1], np.log(0.001 / 0.999))
+
+
+def test_minimum_distance_and_spectral_angle_find_the_nearest_mean():
+    table = table_of()
+    X = table[list(FEATURES)].to_numpy(np.float64)
+    means = np.stack([X[table["class"] == name].mean(axis=0) for name in ("coca", "forest", "water")])
+    nearest = ((X[:, None] - means) ** 2).sum(axis=2).argmin(axis=1)
+    model = train(table, list(FEATURES), method="minimum_distance")
+    assert np.array_equal(model.predict(table[list(FEATURES)].astype(np.float32)), np.asarray(model.classes)[nearest])
+    angle = train(table, list(FEATURES), method="spectral_angle")
+    brighter = table[list(FEATURES)] * 3.0
+    assert np.array_equal(angle.predict(brighter), angle.predict(table[list(FEATURES)]))
+
+
+def test_transitions_come_from_places_seen_in_consecutive_years():
+    rng = np.random.default_rng(0)
+    rows = []
+    for place in range(200):
+        name = "coca"
+        for year in (2018, 2019, 2020):
+            rows.append({"class": name, "year": year, "x": float(place), "y": 0.0, "ndvi": rng.random()})
+            name = "forest" if name == "forest" or rng.random() < 0.25 else "coca"
+    table = pd.DataFrame(rows)
+    model = train(table, ["ndvi"], n_estimators=2)
+    pairs = table.sort_values(["x", "year"])
+    after = pairs.groupby("x")["class"].shift(-1)
+    coca = (pairs["class"] == "coca") & after.notna()
+    assert model.transitions.shape == (2, 2)
+    assert np.allclose(model.transitions.sum(axis=1), 1)
+    assert model.transitions[0, 1] == pytest.approx((after[coca] == "forest").mean(), abs=0.01)
+    assert 0 < model.transitions[1, 0] < 0.01
+
+
+def test_transitions_are_left_out_where_too_few_places_were_seen_twice():
+    assert train(table_of().assign(year=2020, x=1.0, y=1.0), list(FEATURES), n_estimators=2).transitions is None
+    assert train(table_of(), list(FEATURES), n_estimators=2).transitions is None
+
+
+def test_importing_models_pulls_in_no_training_library():
+    import subprocess
+    import sys
+
+    code = "import sys, geococa.models; print([m for m in ('sklearn', 'numba', 'lightgbm') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+# rules
+
+
+RULES = {
+    "classes": ["coca", "forest", "water"],
+    "tree": {
+        "test": "ndvi > 0.2",
+        "yes": {"test": "swir16 >= 0.15", "yes": {"class": "coca"}, "no": {"class": "forest"}},
+        "no": {"class": "water"},
+    },
+}
+
+
+def test_rules_decide_as_they_read():
+    model = Model.from_rules(RULES)
+    assert model.features == ("ndvi", "swir16")
+    X = np.asarray([[0.2, 0.3], [np.nextafter(0.2, 1), 0.15], [0.9, np.nextafter(0.15, 0)]])
+    assert model.predict(X).tolist() == ["water", "coca", "forest"]
+
+
+def test_rules_are_read_from_toml(tmp_path):
+    path = tmp_path / "rules.toml"
+    path.write_text(
+        'classes = ["bare_soil", "forest"]\n[tree]\ntest = "ndvi <= 0.3"\nyes = {class = "bare_soil"}\nno = {class = "forest"}\n'
+    )
+    table = pd.DataFrame({"class": ["forest", "bare_soil"], "ndvi": [0.8, 0.1]})
+    model = train(table, ["ndvi"], method="rules", rules=path)
+    assert model.predict(table).tolist() == ["forest", "bare_soil"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"classes": ["coca"]}, "at least two"),
+        ({"tree": {"class": "coca"}}, "at least one test"),
+        ({"tree": {"test": "ndvi = 3", "yes": {"class": "coca"}, "no": {"class": "water"}}}, "at least one test"),
+        ({"tree": {"test": "ndvi < 3", "yes": {"class": "cocoa"}, "no": {"class": "water"}}}, "'cocoa' is not among"),
+        ({"tree": {"test": "ndvi < 3", "yes": {"class": "coca"}}}, "tree.no must be a table"),
+        ({"tree": {"test": "ndvi < 1e999", "yes": {"class": "coca"}, "no": {"class": "water"}}}, "expected test"),
+        ({"tree": {"test": "ndvi < 1.2.3", "yes": {"class": "coca"}, "no": {"class": "water"}}}, "expected test"),
+    ],
+)
+def test_rules_that_are_no_tree_are_refused_with_the_place(change, message):
+    with pytest.raises(ModelRefused, match=message):
+        Model.from_rules({**RULES, **change})
