@@ -21,9 +21,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from geococa._files import replace_file
 from geococa.areas import areas_table, merge_areas, zonal_area
 from geococa.errors import ArchiveBusy, GeococaError, InputRefused
-from geococa.ledger import Ledger, Task, file_fingerprint, file_sha256, hash_of, replace_file
+from geococa.ledger import Ledger, Task, file_fingerprint, file_sha256, hash_of
 from geococa.legend import NO_DATA
 from geococa.models import read_model, train
 from geococa.outputs import Outputs, areas_from_table, write_outputs
@@ -470,7 +471,8 @@ def _tile_job(
     """One tile, in this process or in a worker; only paths and plain values travel."""
     ready = read_model(model) if isinstance(model, Path) else model
     result = run_tile(tile, recipe, ready, folder / "maps", years=years, threads=threads, progress=progress)
-    return [*result.maps.values(), *result.observations.values()]
+    names = [path.with_name(f"{path.name}.aux.xml") for path in result.maps.values()]
+    return [*result.maps.values(), *names, *result.observations.values()]
 
 
 def _areas(job: _Job, ledger: Ledger, zones: GeoDataFrame, model: Model, failed: dict[str, str]) -> xr.Dataset:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
     from geopandas import GeoDataFrame
 
     from geococa.accuracy import ErrorMatrix
+
+log = logging.getLogger("geococa")
+
+_INTERVAL = "wilson"
+"""Kind of interval: the normal one covers too little for a class as rare as coca."""
 
 __all__ = ["Assessment", "assess_map", "assess_run"]
 
@@ -42,7 +48,7 @@ class Assessment:
     matrices: dict[int, pd.DataFrame]
 
 
-def assess_map(land_cover: xr.DataArray, samples: GeoDataFrame) -> pd.DataFrame:
+def assess_map(land_cover: xr.DataArray, samples: GeoDataFrame, *, class_name: str = "coca") -> pd.DataFrame:
     """Accuracy of one map and hectares with intervals, from labelled sample points.
 
     Parameters
@@ -51,25 +57,36 @@ def assess_map(land_cover: xr.DataArray, samples: GeoDataFrame) -> pd.DataFrame:
         uint8 ``(y, x)`` with CF flags, 255 = not observed.
     samples : geopandas.GeoDataFrame
         Points with ``class``; ``stratum`` and ``stratum_area_ha`` where the strata are not the map's classes.
+    class_name : str
+        Class that the samples must hold where the map has it: without one there is no score.
 
     Returns
     -------
     pandas.DataFrame
-        One row a class, as `geococa.adjusted_area` gives it.
+        One row a class, as `geococa.adjusted_area` gives it, with Wilson intervals.
+
+    Raises
+    ------
+    NoPositives
+        No sample is of ``class_name``.
+    AccuracyError
+        A stratum with area holds no sample.
     """
     from geococa.grid import Grid
     from geococa.legend import Legend
 
     plain = samples.drop(columns="year", errors="ignore")
-    matrix = error_matrix(plain, land_cover, positive=None)
+    matrix = error_matrix(plain, land_cover, positive=class_name)
     if "stratum_area_ha" in samples:
-        return adjusted_area(matrix, mapped_area_ha=_stratum_areas(samples)).reset_index()
+        return adjusted_area(matrix, mapped_area_ha=_stratum_areas(samples), interval=_INTERVAL).reset_index()
     legend = Legend.from_attrs(land_cover.attrs)
     grid = Grid.from_xarray(land_cover)
     cells = np.broadcast_to(grid.cell_area_ha(), grid.shape)
     codes = np.asarray(land_cover.values)
     mapped = {name: float(cells[codes == code].sum()) for name, code in zip(legend.names, legend.codes, strict=True)}
-    return adjusted_area(matrix, mapped_area_ha={name: mapped[name] for name in matrix.strata}).reset_index()
+    return adjusted_area(
+        matrix, mapped_area_ha={name: mapped.get(name, 0.0) for name in matrix.strata}, interval=_INTERVAL
+    ).reset_index()
 
 
 def assess_run(
@@ -117,64 +134,71 @@ def assess_run(
     known = areas["zone_ha"] - areas["outside_ha"]
     classes, domains, matrices = [], [], {}
     for year in sorted(int(y) for y in samples["year"].unique()):
-        here = (samples["year"] == year) & (names != "")
-        if not here.any():
+        of_year = samples["year"] == year
+        here = of_year & (names != "")
+        drawn = _Drawn(samples[here], names[here].tolist(), _stratum_areas(samples[of_year]), class_name)
+        try:
+            matrix = drawn.matrix(positive=class_name)
+            table = adjusted_area(matrix, mapped_area_ha=drawn.strata_ha, interval=_INTERVAL).reset_index()
+        except AccuracyError as error:
+            # no score rather than a wrong one; the other years stand
+            log.warning("no accuracy for %d: %s", year, error)
             continue
-        part = samples[here]
-        strata = _stratum_areas(part)
-
-        def matrix_of(
-            domain: pd.Series[bool] | None = None, part: GeoDataFrame = part, here: pd.Series[bool] = here
-        ) -> ErrorMatrix:
-            where = None if domain is None else ["inside" if within else "" for within in domain[here]]
-            return error_matrix(
-                part["class"].tolist(),
-                names[here].tolist(),
-                strata=part["stratum"].tolist(),
-                domain=where,
-                positive=None,
-            )
-
-        matrix = matrix_of()
         matrices[year] = matrix.counts
-        table = adjusted_area(matrix, mapped_area_ha=strata).reset_index()
         table.insert(0, "year", year)
         classes.append(table)
         for zone, within in inside.items():
             area = known.sel(zone=zone, time=str(year)).values.ravel()
-            domains.append(
-                _zone_row(zone, year, matrix_of(within), strata, float(area[0]) if area.size else np.nan, class_name)
-            )
+            domains.append(_zone_row(zone, year, drawn, within[here], float(area[0]) if area.size else np.nan))
     if not classes:
         raise AccuracyError(
-            "no assessment sample lies on an observed pixel of its year's map; check years and CRS of the samples"
+            f"no year has assessment samples on observed pixels in every stratum, with {class_name} among them; "
+            "check years, classes and CRS of the samples"
         )
     return Assessment(pd.concat(classes, ignore_index=True), pd.DataFrame(domains), matrices)
 
 
-def _zone_row(
-    zone: Hashable, year: int, matrix: ErrorMatrix, strata: dict[str, float], area_ha: float, class_name: str
-) -> dict[str, object]:
+@dataclass(frozen=True)
+class _Drawn:
+    """The samples of one year that lie on observed pixels, and the design that they were drawn by."""
+
+    samples: GeoDataFrame
+    mapped: list[str]
+    strata_ha: dict[str, float]
+    class_name: str
+
+    def matrix(self, within: pd.Series[bool] | None = None, positive: str | None = None) -> ErrorMatrix:
+        """Error matrix, with a zone as domain where ``within`` says which samples lie in it."""
+        return error_matrix(
+            self.samples["class"].tolist(),
+            self.mapped,
+            strata=self.samples["stratum"].tolist(),
+            domain=None if within is None else ["inside" if one else "" for one in within],
+            positive=positive,
+        )
+
+
+def _zone_row(zone: Hashable, year: int, drawn: _Drawn, within: pd.Series[bool], area_ha: float) -> dict[str, object]:
     """Design-based hectares of a class in one zone, or why there is none."""
-    empty = {
-        "zone": zone,
-        "year": year,
-        **dict.fromkeys(("area_ha", "se_ha", "ci_low_ha", "ci_high_ha"), np.nan),
-        "n": 0,
-    }
-    if class_name not in matrix.classes or not area_ha > 0:
-        return empty | {"status": "not estimable"}
+    figures = ("area_ha", "se_ha", "ci_low_ha", "ci_high_ha")
+    unknown = {"zone": zone, "year": year, **dict.fromkeys(figures, np.nan), "n": int(within.sum())}
+    unknown["status"] = "not estimable"
+    if not area_ha > 0:
+        return unknown
     try:
-        table = domain_area(matrix, mapped_area_ha=strata, class_name=class_name, domain_area_ha={"inside": area_ha})
+        table = domain_area(
+            drawn.matrix(within),
+            mapped_area_ha=drawn.strata_ha,
+            class_name=drawn.class_name,
+            domain_area_ha={"inside": area_ha},
+        )
     except AccuracyError:
-        return empty | {"status": "not estimable"}
+        return unknown
     row = table.loc["inside"].to_dict()
-    if not row["se_ha"] > 0:
-        # all samples agreed: that proves neither that there is none nor that there is no error
-        return empty | {"n": int(row["n"]), "status": "not estimable"}
-    return {"zone": zone, "year": year} | {
-        name: row[name] for name in ("area_ha", "se_ha", "ci_low_ha", "ci_high_ha", "n", "status")
-    }
+    # all samples agreed: that proves neither that there is none nor that there is no error
+    return (
+        {"zone": zone, "year": year} | {n: row[n] for n in (*figures, "n", "status")} if row["se_ha"] > 0 else unknown
+    )
 
 
 def _stratum_areas(samples: GeoDataFrame) -> dict[str, float]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from geococa._checks import optional_import
+from geococa._files import replace_file, replacing
 from geococa.errors import InputRefused
 from geococa.grid import Grid
 from geococa.legend import NO_DATA, Legend
@@ -64,18 +64,11 @@ def write_cog(
         raise InputRefused(f"{target.parent}: no such folder; make it before writing {target.name}")
     data, labels = _planes(array)
     grid = Grid.from_xarray(array)
-    temporary = target.parent / f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
-    try:
+    with replacing(target) as temporary:
         _write(temporary, data, labels, array, grid, overviews)
-        _flush(temporary)
         _compare(temporary, data, target)
-        # replaces a link instead of writing through it
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
     if sidecars and array.attrs.get("kind") == "land_cover":
         _write_names(target, Legend.from_attrs(array.attrs))
-    _flush(target.parent)
     return target
 
 
@@ -183,18 +176,6 @@ def _tags(array: xr.DataArray, legend: Legend | None) -> dict[str, str]:
     return dict(sorted(tags.items()))
 
 
-def _flush(path: Path) -> None:
-    """Have the operating system put a file, or a folder's names, on disk."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except PermissionError:
-        return  # some systems do not open folders; the rename is then as safe as they make it
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _compare(temporary: Path, data: np.ndarray, target: Path) -> None:
     """Read the file back: a full disk or a bad block must not become a map."""
     header = read_header(temporary)
@@ -218,14 +199,7 @@ def _write_names(path: Path, legend: Legend) -> None:
         '<PAMDataset>\n  <PAMRasterBand band="1">\n    <CategoryNames>\n'
         f"{entries}    </CategoryNames>\n  </PAMRasterBand>\n</PAMDataset>\n"
     )
-    side = path.with_name(f"{path.name}.aux.xml")
-    temporary = side.with_name(f".{side.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        _flush(temporary)
-        temporary.replace(side)
-    finally:
-        temporary.unlink(missing_ok=True)
+    replace_file(path.with_name(f"{path.name}.aux.xml"), text.encode())
 
 
 def read_raster(

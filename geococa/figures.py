@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 
 from geococa._checks import check_kind, check_same_grid, optional_import
+from geococa._files import replacing
 from geococa.errors import InputRefused
 from geococa.figure_charts import (
     area_series_figure,
@@ -199,10 +200,9 @@ def save_figure(fig: Figure, path: str | os.PathLike[str], *, dpi: int = 200) ->
     if not target.parent.is_dir():
         raise InputRefused(f"{target.parent} is not a folder; create it before writing {target.name}")
     matplotlib = optional_import("matplotlib", "report")
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    with matplotlib.rc_context({"svg.hashsalt": "geococa", "svg.fonttype": "path", "pdf.fonttype": 42}):
+    fixed = {"svg.hashsalt": "geococa", "svg.fonttype": "path", "pdf.fonttype": 42}
+    with replacing(target) as temporary, matplotlib.rc_context(fixed):
         fig.savefig(temporary, format=ending[1:], dpi=dpi, metadata=metadata[ending])
-    temporary.replace(target)
     return target
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ import pandas as pd
 
 from geococa.errors import InputRefused
 
-__all__ = ["Ledger", "Task", "file_fingerprint", "file_sha256", "hash_of", "replace_file"]
+__all__ = ["Ledger", "Task", "file_fingerprint", "file_sha256", "hash_of"]
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS task (
@@ -188,22 +187,3 @@ def hash_of(*values: Any) -> str:
     """Hash of plain values (JSON with sorted keys)."""
     text = json.dumps(values, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def replace_file(path: Path, data: bytes) -> Path:
-    """Write a file whole or not at all: temporary file in the same folder, fsync, replace, fsync of the folder."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    return path

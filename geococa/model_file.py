@@ -18,7 +18,6 @@ import hashlib
 import io
 import json
 import os
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from geococa._files import replace_file
 from geococa.errors import ModelRefused
 
 __all__ = ["MAX_BYTES", "plain", "read_container", "write_container"]
@@ -60,18 +60,7 @@ def write_container(path: str | os.PathLike[str], header: Mapping[str, Any], arr
     target = Path(path)
     text = json.dumps(header, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
     body = MAGIC + len(text).to_bytes(8, "little") + text + _pack(arrays)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(body + hashlib.sha256(body).digest())
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    return target
+    return replace_file(target, body + hashlib.sha256(body).digest())
 
 
 def read_container(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

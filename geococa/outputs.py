@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -14,12 +14,13 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from geococa._files import replace_file
 from geococa.areas import areas_table
 from geococa.assessment import Assessment, assess_run
 from geococa.coca_plots import trace_plots
 from geococa.errors import InputRefused
 from geococa.grid import Grid
-from geococa.ledger import file_sha256, replace_file
+from geococa.ledger import file_sha256
 from geococa.legend import NO_DATA
 from geococa.publish import publish
 from geococa.recipe import Recipe
@@ -92,13 +93,8 @@ class Outputs:
             zones = zones[zones["status"] != "not estimable"]
             if len(zones):
                 parts.append(f"{self.class_name} estimated for each zone with enough samples\n" + _to_text(zones))
-        columns = [
-            c
-            for c in ("slope_ha_per_year", "slope_low", "slope_high", "p_value", "n_years", "verdict")
-            if c in self.trends
-        ]
-        named = [c for c in ("zone",) if c in self.trends]
-        parts.append("Trend\n" + _to_text(self.trends[named + columns]))
+        columns = ["zone", "slope_ha_per_year", "slope_low", "slope_high", "p_value", "n_years", "verdict"]
+        parts.append("Trend\n" + _to_text(self.trends[columns]))
         return "\n\n".join(parts)
 
 
@@ -137,7 +133,7 @@ def write_outputs(
     series = areas["area_ha"].sel(land_cover=name)
     trends = area_trend(series, test=recipe.trends.test, confidence=recipe.trends.confidence)
     truth = compare_with_truth(areas, recipe.assessment.truth, name) if recipe.assessment.truth else None
-    pictures = {tile: read_maps(paths) for tile, paths in maps.items()}
+    pictures = TileMaps(maps)
     assessment = None
     if recipe.assessment.samples is not None and pictures:
         assessment = assess_run(read_samples(recipe.assessment.samples), pictures, areas, zones, name)
@@ -199,7 +195,7 @@ def rewrite_report(
     zones = geopandas.read_parquet(folder / "zones.parquet")
     table = pd.read_parquet(folder / "areas.parquet")
     if pictures is None:
-        pictures = {tile: read_maps(paths) for tile, paths in find_maps(folder, manifest).items()}
+        pictures = TileMaps(find_maps(folder, manifest))
 
     def optional(name: str) -> pd.DataFrame | None:
         file = folder / f"{name}.parquet"
@@ -291,6 +287,28 @@ def find_maps(folder: Path, manifest: Mapping[str, Any]) -> dict[str, dict[int, 
         files = sorted((folder / "maps").glob(f"{tile}_????_land_cover.tif"))
         found[tile] = {int(file.name.removeprefix(f"{tile}_")[:4]): file for file in files}
     return {tile: files for tile, files in found.items() if files}
+
+
+class TileMaps(Mapping[str, xr.DataArray]):
+    """The yearly maps of every tile, read when asked for, so that only one tile is in memory at a time.
+
+    Parameters
+    ----------
+    paths : mapping
+        Land-cover file of each tile and year.
+    """
+
+    def __init__(self, paths: Mapping[str, Mapping[int, Path]]) -> None:
+        self._paths = paths
+
+    def __getitem__(self, tile: str) -> xr.DataArray:
+        return read_maps(self._paths[tile])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
 
 
 def read_maps(paths: Mapping[int, Path]) -> xr.DataArray:

@@ -250,7 +250,7 @@ def _write_map(labels: np.ndarray, tile: TileRef, year: int, legend: Legend, rec
     )
     if recipe.labels.min_area_ha > 0:
         land_cover = sieve(land_cover, min_area_ha=recipe.labels.min_area_ha, connectivity=recipe.labels.connectivity)
-    return write_cog(land_cover, folder / f"{tile.tile}_{year}_land_cover.tif")
+    return write_cog(land_cover, folder / f"{tile.tile}_{year}_land_cover.tif", sidecars=True)
 
 
 def _write_counts(counts: np.ndarray, tile: TileRef, year: int, folder: Path) -> Path:
@@ -288,8 +288,9 @@ def sample_table(
         One row per sampled pixel and year: ``class, year, tile, sample, row, col, x, y`` and one column per feature;
         ``attrs["unobserved"]`` counts samples that no clear date covers.
     """
+    tiles = sorted(tiles, key=lambda tile: tile.tile)
     parts: list[pd.DataFrame] = []
-    for tile in sorted(tiles, key=lambda t: t.tile):
+    for tile in tiles:
         try:
             parts += _tile_samples(tile, samples, recipe, progress)
         except InputRefused as error:
@@ -303,7 +304,10 @@ def sample_table(
     first = table.groupby(["sample", "year"])["tile"].transform("min")
     # training depends on the order of its rows, which must not depend on how the tile was cut into blocks
     kept = table[table["tile"] == first]
-    return kept.sort_values(["tile", "year", "row", "col", "sample"], ignore_index=True)
+    out = kept.sort_values(["tile", "year", "row", "col", "sample"], ignore_index=True)
+    # x and y are in each tile's own CRS; spatial folds ask for it
+    out.attrs = {"crs": {tile.tile: tile.grid.crs.to_wkt() for tile in tiles}}
+    return out
 
 
 def _tile_samples(

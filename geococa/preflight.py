@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from geococa._files import replace_file
 from geococa.errors import GeococaError, InputRefused
 from geococa.features import bands_of
-from geococa.ledger import replace_file
 from geococa.models import read_model
 from geococa.pipeline import halo_of
 from geococa.recipe import Recipe
@@ -114,7 +114,7 @@ def propose_recipe(
     years = sorted({year for tile in tiles for year in tile.years})
     scenes = sum(len(tile.scenes) for tile in tiles)
     a_year = scenes / len(tiles) / len(years)
-    bands = set.intersection(*(set(tile.bands) for tile in tiles))
+    bands = set.intersection(*(_served(tile) for tile in tiles))
     text = _TEMPLATE.format(
         archive=Path(archive).name,
         tiles=len(tiles),
@@ -183,11 +183,18 @@ def check_recipe(archive: str | os.PathLike[str], recipe: str | os.PathLike[str]
 
 def _missing_bands(tiles: list[TileRef], settings: Recipe) -> list[str]:
     needed = set(settings.bands_needed() or ())
-    return [
-        f"[features] tile {tile.tile} lacks {', '.join(sorted(needed - set(tile.bands)))}; it has {', '.join(tile.bands)}"
-        for tile in tiles
-        if needed - set(tile.bands)
-    ]
+    faults = []
+    for tile in tiles:
+        lacking = sorted(needed - _served(tile))
+        if lacking:
+            faults.append(f"[features] tile {tile.tile} lacks {', '.join(lacking)}; it has {', '.join(tile.bands)}")
+    return faults
+
+
+def _served(tile: TileRef) -> set[str]:
+    """Bands that `geococa.open_tile` serves: ``nir`` and ``nir08`` stand in for each other."""
+    bands = set(tile.bands)
+    return bands | {"nir", "nir08"} if bands & {"nir", "nir08"} else bands
 
 
 def _zones_line(settings: Recipe) -> str:

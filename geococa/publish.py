@@ -12,7 +12,6 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +20,7 @@ import pyproj
 import xarray as xr
 
 from geococa._checks import check_kind
+from geococa._files import replace_file
 from geococa.errors import InputRefused
 from geococa.grid import Grid
 from geococa.legend import NO_DATA, Legend
@@ -138,7 +138,7 @@ def publish(
     folder = _folder(Path(out))
     for stale in set(_FILES) - set(files):
         (folder / stale).unlink(missing_ok=True)
-    return [_write(folder / name, text) for name, text in sorted(files.items())]
+    return [replace_file(folder / name, text.encode()) for name, text in sorted(files.items())]
 
 
 def public_cells(plots: pd.DataFrame, *, k: int = 5, cell_km: int = 1, base_ha: float = 1.0) -> pd.DataFrame:
@@ -432,15 +432,3 @@ def _folder(folder: Path) -> Path:
         )
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def _write(target: Path, text: str) -> Path:
-    with NamedTemporaryFile(
-        "w", dir=target.parent, prefix=f".{target.name}.", suffix=".tmp", encoding="utf-8", newline="", delete=False
-    ) as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(file.name).chmod(0o644)
-    Path(file.name).replace(target)
-    return target

@@ -16,7 +16,6 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -25,6 +24,7 @@ import xarray as xr
 
 from geococa import __version__
 from geococa._checks import optional_import
+from geococa._files import replace_file
 from geococa.errors import InputRefused
 from geococa.report_charts import area_chart
 from geococa.report_maps import CHANGE_COLORS, map_payload, zones_payload
@@ -175,7 +175,7 @@ def write_report(
     context |= _sections(phrases, class_name, accuracy, matrices, reference, transitions)
     context |= _page(table, classes, phrases, title, provenance)
     context |= _pictures(series, maps, pictures, zones, class_name)
-    _write(target, _render(context, phrases))
+    replace_file(target, _render(context, phrases).encode())
     return target
 
 
@@ -448,20 +448,3 @@ def _raw(value: Any) -> str:
 
 def _year(year: int | None) -> str:
     return "–" if year is None else str(year)
-
-
-def _write(target: Path, text: str) -> None:
-    """Write beside the target, flush to disk, then replace: a reader sees the old file or the new one."""
-    with NamedTemporaryFile(
-        "w", dir=target.parent, prefix=f".{target.name}.", suffix=".tmp", encoding="utf-8", newline="\n", delete=False
-    ) as file:
-        temporary = Path(file.name)
-        try:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-    temporary.chmod(0o644)
-    temporary.replace(target)

@@ -220,14 +220,24 @@ def map_payload(
         ``years`` (list of int or None), ``legend`` (name, colour), ``tiles``: per tile the bounds and, per year,
         ``cover``, ``unobserved`` and the levels of ``coca`` and ``change`` (finest first).
     """
-    tiles = dict(maps) if isinstance(maps, Mapping) else {"map": maps}
+    tiles = maps if isinstance(maps, Mapping) else {"map": maps}
     if not tiles:
         return {}
-    checked = {str(name): _checked(name, array, class_name) for name, array in tiles.items()}
-    years = sorted({year for _, _, own in checked.values() for year in own}, key=lambda y: (y is not None, y))
+    # one tile at a time: a mapping may read its maps when asked, and all of an archive would not fit in memory
+    names = sorted(tiles, key=str)
+    found: set[int | None] = set()
+    legend: dict[str, str] = {}
+    for name in names:
+        array, _, own = _checked(str(name), tiles[name], class_name)
+        found |= set(own)
+        classes = Legend.from_attrs(array.attrs).with_unclassified()
+        legend.update(dict(zip(classes.names, classes.colors, strict=True)))
+    years = sorted(found, key=lambda y: (y is not None, y))
     size = int(max(160, side / math.sqrt(len(tiles))))
     for _ in range(8):
-        drawn = {name: _draw_tile(*checked[name], class_name, size) for name in sorted(checked)}
+        drawn = {
+            str(name): _draw_tile(*_checked(str(name), tiles[name], class_name), class_name, size) for name in names
+        }
         yearly = [year for tile in drawn.values() for year in tile["years"].values()]
         total = sum(len(png) for year in yearly for png in _strings(year))
         if total <= budget or size <= 64:
@@ -237,10 +247,6 @@ def map_payload(
     for name, tile in drawn.items():
         known = name in backgrounds
         tile["picture"], tile["picture_bounds"] = _background(backgrounds[name], size) if known else ("", [])
-    legend: dict[str, str] = {}
-    for array, _, _ in checked.values():
-        own = Legend.from_attrs(array.attrs).with_unclassified()
-        legend.update(dict(zip(own.names, own.colors, strict=True)))
     return {
         "years": years,
         "legend": sorted(legend.items(), key=lambda item: (item[0] == "unclassified",)),

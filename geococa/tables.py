@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from geococa._files import replace_file
 from geococa.errors import InputRefused
 
 __all__ = ["read_table", "write_table"]
@@ -66,13 +66,13 @@ def write_table(table: pd.DataFrame, path: str | Path) -> Path:
     if path.suffix == ".parquet":
         buffer = io.BytesIO()
         table.to_parquet(buffer, index=False)
-        return _replace(path, buffer.getvalue())
+        return replace_file(path, buffer.getvalue())
     if path.suffix != ".csv":
         raise InputRefused(f"{path}: tables are written as .csv or .parquet, not {path.suffix or 'without a suffix'}")
     columns = [[_cell(value) for value in table[name].tolist()] for name in table.columns]
     lines = [",".join(_text(str(name)) for name in table.columns)]
     lines += [",".join(cells) for cells in zip(*columns, strict=True)]
-    return _replace(path, ("\n".join(lines) + "\n").encode())
+    return replace_file(path, ("\n".join(lines) + "\n").encode())
 
 
 def read_table(path: str | Path) -> pd.DataFrame:
@@ -177,17 +177,3 @@ def _column(cells: list[tuple[str, bool]]) -> pd.Series:
     if all(_NUMBER.fullmatch(text) for text in given):
         return pd.Series([float(text) if text else math.nan for text in texts], dtype="float64")
     return pd.Series([_unescaped(text) if text else None for text in texts], dtype="str")
-
-
-def _replace(path: Path, data: bytes) -> Path:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path

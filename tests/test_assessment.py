@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from geococa.assessment import assess_map, assess_run
-from geococa.errors import InputRefused
+from geococa.errors import AccuracyError, InputRefused, NoPositives
 from geococa.grid import Grid
 from geococa.legend import as_land_cover
 
@@ -93,3 +93,39 @@ def test_samples_without_their_design_are_refused(truth):
     points = sample(truth, 50, 5, 2020).drop(columns="stratum_area_ha")
     with pytest.raises(InputRefused, match="stratum_area_ha"):
         assess_run(points, {}, xr.Dataset(), gpd.GeoDataFrame(), "coca")
+
+
+def two_strata(truth, year=2020):
+    points = sample(truth, 400, 6, year)
+    points["stratum"] = np.where(points["class"] == "coca", "near", "far")
+    points["stratum_area_ha"] = np.where(points["stratum"] == "near", 40.0, 360.0)
+    return points
+
+
+def nothing_outside(years=(2020,)):
+    time = pd.to_datetime([f"{y}-12-31" for y in years])
+    return xr.Dataset(
+        {"zone_ha": ("zone", [1.0]), "outside_ha": (("time", "zone"), [[0.0]] * len(years))},
+        coords={"zone": ["z"], "time": time},
+    )
+
+
+def a_zone():
+    return gpd.GeoDataFrame({"zone": ["z"]}, geometry=gpd.points_from_xy([0], [0]).buffer(1), crs=GRID.crs)
+
+
+def test_a_stratum_without_an_observed_sample_gives_no_estimate_rather_than_a_smaller_one(truth, caplog):
+    hidden = truth.copy()
+    hidden[truth == 1] = 255
+    with pytest.raises(AccuracyError, match="every stratum"):
+        assess_run(two_strata(truth), {"t": map_of(hidden, [2020])}, nothing_outside(), a_zone(), "coca")
+    assert "no accuracy for 2020" in caplog.text
+
+
+def test_a_sample_without_any_coca_gives_no_score(truth):
+    forest = np.full_like(truth, 2)
+    points = sample(forest, 100, 7, 2020)
+    with pytest.raises(NoPositives):
+        assess_map(map_of(truth), points)
+    with pytest.raises(AccuracyError):
+        assess_run(points, {"t": map_of(truth, [2020])}, nothing_outside(), a_zone(), "coca")

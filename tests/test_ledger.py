@@ -7,8 +7,9 @@ import sqlite3
 
 import pytest
 
+from geococa._files import replace_file
 from geococa.errors import InputRefused
-from geococa.ledger import Ledger, Task, file_sha256, hash_of, replace_file
+from geococa.ledger import Ledger, Task, file_sha256, hash_of
 
 
 def made(folder, name="a.bin", data=b"data"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import rasterio
 
 from geococa.areas import zonal_area
 from geococa.errors import InputRefused
@@ -11,7 +12,7 @@ from geococa.grid import Grid
 from geococa.models import train
 from geococa.pipeline import land_cover_of, run_tile, sample_table, yearly_features
 from geococa.recipe import Recipe
-from geococa.samples import read_samples
+from geococa.samples import check_no_leak, read_samples, split_samples
 from geococa.tiles import find_tiles, open_tile, read_raster
 from geococa.zones import coverage_fraction, read_zones
 
@@ -60,8 +61,7 @@ def test_a_pixel_without_a_clear_date_stays_unobserved(trained, tmp_path):
         seen = read_raster(done.observations[year]).values
         labels = read_raster(done.maps[year]).values
         assert (labels[seen < 2] == 255).all()
-        if not recipe.labels.stabilise:
-            assert (labels[seen >= 2] != 255).all()
+        assert (labels[seen >= 2] != 255).all()
 
 
 def test_a_year_without_scenes_is_all_unobserved(trained, tmp_path):
@@ -93,3 +93,22 @@ def test_samples_far_from_the_archive_are_refused(trained):
     samples["geometry"] = samples.geometry.translate(10, 10)
     with pytest.raises(InputRefused, match="none of the"):
         sample_table(tiles, samples, recipe)
+
+
+def test_the_sample_table_can_be_split_without_a_leak(trained):
+    recipe, tiles, _ = trained
+    table = sample_table(tiles, read_samples(recipe.model.samples), recipe)
+    train_rows, test_rows = split_samples(table, test_share=0.3, block_m=200, seed=1)
+    check_no_leak(train_rows, test_rows, block_m=200)
+    assert len(test_rows) > 0
+
+
+def test_maps_carry_their_colours_and_class_names_for_other_programs(trained, tmp_path):
+    recipe, tiles, model = trained
+    done = run_tile(tiles[0], recipe, model, tmp_path)
+    path = done.maps[done.years[0]]
+    with rasterio.open(path) as opened:
+        assert opened.colormap(1)[1][:3] == (0xD8, 0x1B, 0x60)
+        assert opened.nodata == 255
+    names = path.with_name(f"{path.name}.aux.xml").read_text(encoding="utf-8")
+    assert "<Category>coca</Category>" in names
