@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import platform
+import tempfile
 import time
 import warnings
 from collections.abc import Callable
@@ -69,12 +70,16 @@ class Case:
 
 
 def ours(case: Case, pixels: int, threads: int) -> np.ndarray:
-    """Labels ``(pixels,)`` from 0, or probabilities ``(pixels, classes)``, through the public function."""
+    """Map of labels or probabilities, through the public function."""
     side = int(np.sqrt(pixels))
     stack = case.planes[:, : side * side].reshape(-1, side, side)
     features = xr.DataArray(stack, dims=("feature", "y", "x"), coords={"feature": list(case.model.features)})
-    out = classify(features, case.model, case.output, threads=threads).values
-    return out.ravel().astype(int) - 1 if case.output == "labels" else out.reshape(len(out), -1).T
+    return classify(features, case.model, case.output, threads=threads).values
+
+
+def as_rows(found: np.ndarray, output: str) -> np.ndarray:
+    """Labels ``(pixels,)`` from 0, or probabilities ``(pixels, classes)``, as the peers give them."""
+    return found.ravel().astype(int) - 1 if output == "labels" else found.reshape(len(found), -1).T
 
 
 def measure(case: Case, rounds: int, pixels: int, threads: int) -> dict:
@@ -82,7 +87,7 @@ def measure(case: Case, rounds: int, pixels: int, threads: int) -> dict:
     ours(case, 4096, threads)
     first = time.perf_counter() - start
     rows = np.ascontiguousarray(case.planes.T)
-    expected = ours(case, pixels, threads)
+    expected = as_rows(ours(case, pixels, threads), case.output)
     for peer in case.peers:
         peer.run(rows[:1000])
     rates = []
@@ -183,6 +188,10 @@ def boosting_case(name: str, planes, X, y, threads: int, small: int) -> Case:
     )
     peers = [Peer("LightGBM", booster.predict, small // 2)]
     n_classes = len(booster.classes_)
+    if importable("lleaves"):
+        peers.append(Peer("lleaves (compiled LightGBM)", lleaves_predict(booster.booster_, threads), small * 2))
+    if importable("treelite"):
+        peers.append(Peer("treelite gtil", treelite_predict(booster.booster_, threads), small // 2))
     if importable("xgboost"):
         import xgboost
 
@@ -194,6 +203,54 @@ def boosting_case(name: str, planes, X, y, threads: int, small: int) -> Case:
         peers.append(Peer("ydf (own trees)", ydf_predict(X, y, threads), small * 2))
     model = Model.from_estimator(booster, features=NAMES, classes=[f"class{k}" for k in range(n_classes)])
     return Case(name, model, planes, "labels", peers, decisions(model, planes))
+
+
+def lleaves_predict(booster, threads: int) -> Callable[[np.ndarray], np.ndarray]:
+    import lleaves
+    import llvmlite.binding
+
+    if not hasattr(llvmlite.binding, "PassManagerBuilder"):
+        llvmlite.binding.PassManagerBuilder = HighestOptimisation
+        llvmlite.binding.ModulePassManager = HighestOptimisation
+        llvmlite.binding.initialize = lambda: None
+    with tempfile.TemporaryDirectory() as folder:
+        booster.save_model(f"{folder}/model.txt")
+        model = lleaves.Model(model_file=f"{folder}/model.txt")
+        model.compile()
+    return lambda rows: decide(model.predict(rows, n_jobs=threads))
+
+
+class HighestOptimisation:
+    """LLVM's -O3 by its new interface, for lleaves 1.3, which asks for the same by one that LLVM gave up."""
+
+    opt_level = inlining_threshold = 0
+
+    def populate(self, manager) -> None:
+        pass
+
+    def run(self, module) -> None:
+        import llvmlite.binding as llvm
+
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+        target = llvm.Target.from_default_triple()
+        machine = target.create_target_machine(cpu=llvm.get_host_cpu_name(), opt=3)
+        tuning = llvm.create_pipeline_tuning_options(speed_level=3)
+        builder = llvm.create_pass_builder(machine, tuning)
+        builder.getModulePassManager().run(module, builder)
+
+
+def treelite_predict(booster, threads: int) -> Callable[[np.ndarray], np.ndarray]:
+    import treelite
+
+    model = treelite.frontend.from_lightgbm(booster)
+    # gtil takes double precision for trees that were trained in it
+    return lambda rows: decide(np.squeeze(treelite.gtil.predict(model, rows.astype(np.float64), nthread=threads)))
+
+
+def decide(probabilities: np.ndarray) -> np.ndarray:
+    """Labels of probabilities, ``(pixels,)`` of the second of two classes or ``(pixels, classes)``."""
+    return (probabilities > 0.5).astype(int) if probabilities.ndim == 1 else probabilities.argmax(axis=1)
 
 
 def ydf_predict(X, y, threads: int) -> Callable[[np.ndarray], np.ndarray]:
@@ -277,9 +334,7 @@ def main() -> None:
         "boosting, 5 classes, 500 x 31 leaves, labels": lambda n: boosting_case(
             n, planes, X, five, threads, small // 4
         ),
-        "Gaussian maximum likelihood, 10 bands, 5 classes, labels": lambda n: gaussian_case(
-            n, planes, X, five, threads, small
-        ),
+        "Gaussian maximum likelihood, 10 bands, 5 classes, labels": lambda n: gaussian_case(n, planes, X, five, small),
     }
     results = []
     for name, make in makers.items():

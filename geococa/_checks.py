@@ -40,6 +40,7 @@ _HINTS = {
     "composite": "geococa.composite",
     "features": "geococa.spectral_features",
     "probability": "geococa.classify",
+    "fraction": "geococa.classify with a model of method 'fraction' or 'unmixing', or geococa.as_fraction",
     "land_cover": "geococa.label or geococa.as_land_cover",
 }
 

@@ -7,12 +7,14 @@ reason and its hectares count as unobserved; the others finish.
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,19 +22,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import xarray as xr
+from shapely import MultiPolygon, from_wkb, to_wkb
 
 from geococa._files import replace_file
 from geococa.areas import areas_table, merge_areas, zonal_area
 from geococa.errors import ArchiveBusy, GeococaError, InputRefused
+from geococa.fractions import as_fraction
+from geococa.ground import ground_inputs
+from geococa.image_ages import AGE_COLUMNS, DATE_LAYERS, age_table, merge_ages, with_ages
 from geococa.ledger import Ledger, Task, file_fingerprint, file_sha256, hash_of
 from geococa.legend import NO_DATA
 from geococa.models import read_model, train
 from geococa.outputs import Outputs, areas_from_table, write_outputs
-from geococa.pipeline import run_tile, sample_table
+from geococa.pipeline import estimates_transitions, run_tile, sample_table, with_estimated_transitions
 from geococa.recipe import Recipe
 from geococa.samples import read_samples
 from geococa.tiles import TileRef, find_tiles, read_raster
-from geococa.zones import coverage_fraction, own_tiles, read_zones
+from geococa.validation import cross_validate
+from geococa.zones import Coverage, coverage_fraction, coverage_key, footprint_of, own_tiles, read_zones
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
@@ -40,12 +47,20 @@ if TYPE_CHECKING:
 
     from geococa.models import Model
 
-__all__ = ["ArchiveResult", "Plan", "plan_archive", "run_archive", "train_model"]
+__all__ = ["ArchiveResult", "Plan", "plan_archive", "run_archive", "train_model", "training_rows"]
 
 log = logging.getLogger("geococa")
 
 CODE_SCHEMA = "1"
 """Changes whenever the same input would give other maps; part of every task's key."""
+
+AREAS_SCHEMA = "3"
+"""Changes whenever the same maps would give other hectares, or another table of them."""
+
+_PLAIN_LABELS = {"transitions": "model", "evidence": None, "sieve_rule": "largest_neighbour"}
+"""Settings that change nothing, so that maps made before there were such settings are still good."""
+
+_TESTING = ("folds", "block_m", "buffer_m")
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how many are done, how many there are."""
@@ -109,6 +124,14 @@ class _Job:
     workers: int
     threads: int
     progress: Progress
+
+    @cached_property
+    def gives_fractions(self) -> bool:
+        """Whether the model gives class fractions, so that those of the class reported are mapped and summed."""
+        settings = self.recipe.model
+        if settings.path is None:
+            return settings.method in ("fraction", "unmixing")
+        return read_model(settings.path).output == "fraction"
 
     @property
     def model_path(self) -> Path:
@@ -270,7 +293,8 @@ def _run(job: _Job) -> ArchiveResult:
         model = _model(job, ledger)
         todo = [tile for tile in job.tiles if ledger.state(_maps_task(job, tile))[0] == "compute"]
         failed = job.refused | _run_tiles(job, ledger, todo, model)
-        areas = _areas(job, ledger, zones, model, failed)
+        areas, ages = _areas(job, ledger, zones, model, failed)
+        shares = job.gives_fractions and job.recipe.areas.class_name in model.classes
         outputs = write_outputs(
             job.folder,
             areas,
@@ -279,6 +303,8 @@ def _run(job: _Job) -> ArchiveResult:
             maps={tile.tile: _maps(job, tile.tile) for tile in job.tiles if tile.tile not in failed},
             inputs={tile.tile: [scene.id for scene in tile.scenes] for tile in job.tiles},
             failed=failed,
+            ages=ages,
+            fractions=_fraction_areas(job, ledger, zones, failed) if shares else None,
         )
         ledger.done(Task("outputs", "archive", hash_of(job.recipe.settings())), outputs.files)
     new = {tile.tile for tile in todo}
@@ -301,10 +327,23 @@ def _inputs(tile: TileRef) -> list[Any]:
         path = Path(scene.path)
         members = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
         files += [file_fingerprint(member, Path(tile.path)) for member in members]
+        # what a sensor.toml says of the numbers is in no file of the scene
+        files.append([scene.id, sorted(scene.scale.items()), sorted(scene.offset.items()), str(scene.own_quality)])
     return files
 
 
 def _model_key(job: _Job) -> str:
+    key = _trained_key(job)
+    if not estimates_transitions(job.recipe):
+        return key
+    # the model holds the yearly transitions of the very images
+    settings = job.recipe.settings()
+    sections = ("scenes", "clear_sky", "reflectance", "composite", "features", "labels")
+    inputs = [_inputs(tile) for tile in job.tiles]
+    return hash_of(key, [settings[name] for name in sections], inputs, job.years, ground_inputs(job.recipe))
+
+
+def _trained_key(job: _Job) -> str:
     settings = job.recipe.settings()
     if job.recipe.model.path is not None:
         return file_sha256(job.recipe.model.path)
@@ -316,24 +355,35 @@ def _model_key(job: _Job) -> str:
     upstream = [
         settings[section] for section in ("scenes", "clear_sky", "reflectance", "composite", "features", "model")
     ]
+    # how the model is tested does not change it
+    upstream[-1] = {name: value for name, value in upstream[-1].items() if name not in _TESTING}
+    upstream += [ground_inputs(job.recipe)] if ground_inputs(job.recipe) else []
     return hash_of(CODE_SCHEMA, upstream, file_sha256(samples), [_inputs(tile) for tile in job.tiles])
 
 
 def _maps_task(job: _Job, tile: TileRef) -> Task:
     settings = job.recipe.settings()
-    stages = [settings[s] for s in ("scenes", "clear_sky", "reflectance", "composite", "features", "labels")]
-    return Task("maps", tile.tile, hash_of(CODE_SCHEMA, stages, _model_key(job), _inputs(tile), job.years))
+    stages = [settings[s] for s in ("scenes", "clear_sky", "reflectance", "composite", "features")]
+    stages.append({name: value for name, value in settings["labels"].items() if value != _PLAIN_LABELS.get(name)})
+    named: list[Any] = [job.recipe.areas.class_name] if job.gives_fractions else []
+    # maps do not depend on layers beside them, so a run without any is the one that it was before there were layers
+    named += [settings["layers"]] if any(settings["layers"].values()) else []
+    named += [ground_inputs(job.recipe)] if ground_inputs(job.recipe) else []
+    return Task("maps", tile.tile, hash_of(CODE_SCHEMA, stages, _model_key(job), _inputs(tile), job.years, *named))
 
 
 def _areas_task(job: _Job, tile: str, maps: dict[int, Path], owned: BaseGeometry) -> Task:
     zones = job.recipe.zones
     assert zones.path is not None
     checksums = [file_sha256(path) for _, path in sorted(maps.items())]
+    layers = [_layer_files(path) for _, path in sorted(maps.items())]
+    checksums += [file_sha256(path) for files in layers for _, path in sorted(files.items())]
     return Task(
         "areas",
         tile,
         hash_of(
             CODE_SCHEMA,
+            AREAS_SCHEMA,
             checksums,
             file_sha256(zones.path),
             zones.name,
@@ -348,18 +398,53 @@ def _areas_task(job: _Job, tile: str, maps: dict[int, Path], owned: BaseGeometry
 
 
 def _model(job: _Job, ledger: Ledger) -> Model:
-    """Read the model, or train it from the recipe's samples."""
+    """Read the model, or train it from the recipe's samples; test it where the recipe asks for folds."""
     task = Task("model", "archive", _model_key(job))
+    # samples are read once, and only if something is to be done with them
+    rows = functools.cache(lambda: _rows(job))
     if ledger.state(task)[0] == "reuse":
-        return read_model(job.model_path)
-    given = job.recipe.model.path
-    model = read_model(given) if given is not None else _train(job)
-    model.write(job.model_path)
-    ledger.done(task, [job.model_path])
+        model = read_model(job.model_path)
+    else:
+        given = job.recipe.model.path
+        model = read_model(given) if given is not None else _train(job, *rows())
+        model = with_estimated_transitions(job.tiles, job.recipe, model, job.years)
+        model.write(job.model_path)
+        ledger.done(task, [job.model_path])
+    _test(job, ledger, rows)
     return model
 
 
-def _train(job: _Job) -> Model:
+def _test(job: _Job, ledger: Ledger, rows: Callable[[], tuple[pd.DataFrame, list[str]]]) -> None:
+    """Cross-validate the recipe's method and write the table, if folds are asked for."""
+    settings, path = job.recipe.model, job.folder / "cross_validation.csv"
+    asked = settings.folds > 0 and settings.path is None
+    how = [getattr(settings, name) for name in _TESTING]
+    task = Task("cross_validation", "archive", hash_of(_model_key(job), how, job.recipe.areas.class_name))
+    if not asked:
+        if path.exists():  # of an earlier run with folds: it would be taken for this model's
+            path.unlink()
+            ledger.done(task, [])
+        return
+    if ledger.state(task)[0] == "reuse" and path.exists():
+        return
+    table, names = rows()
+    found = cross_validate(
+        table,
+        names,
+        method=settings.method,
+        folds=settings.folds,
+        block_m=settings.block_m,
+        buffer_m=settings.buffer_m,
+        seed=settings.seed,
+        positive=job.recipe.areas.class_name,
+        progress=job.progress,
+        **settings.options,
+    )
+    ledger.done(task, [found.write(path)])
+
+
+def _rows(job: _Job) -> tuple[pd.DataFrame, list[str]]:
+    """Training table and its feature columns."""
     settings = job.recipe.model
     if settings.samples is None:
         raise InputRefused("the recipe names no samples; set samples under [model] to the reference points or polygons")
@@ -367,7 +452,39 @@ def _train(job: _Job) -> Model:
     samples = read_samples(settings.samples, class_column=settings.class_column, year_column=settings.year_column)
     table = sample_table(job.tiles, samples, job.recipe)
     job.progress("sampling features", 1, 1)
-    return train(table, _feature_columns(table), method=settings.method, seed=settings.seed, **settings.options)
+    return table, _feature_columns(table)
+
+
+def _train(job: _Job, table: pd.DataFrame, names: list[str]) -> Model:
+    settings = job.recipe.model
+    return train(
+        table,
+        names,
+        method=settings.method,
+        seed=settings.seed,
+        calibration=settings.calibration,
+        **settings.options,
+    )
+
+
+def training_rows(
+    archive: str | os.PathLike[str], recipe: Recipe, *, progress: Progress | None = None
+) -> tuple[pd.DataFrame, list[str]]:
+    """Read the feature values under a recipe's samples, for training, cross-validation or tuning.
+
+    Parameters
+    ----------
+    archive, recipe, progress
+        As for `train_model`.
+
+    Returns
+    -------
+    table : pandas.DataFrame
+        See `geococa.pipeline.sample_table`.
+    features : list of str
+        Its feature columns.
+    """
+    return _rows(_job(Path(archive), recipe, Path(), 1, None, progress or _silent))
 
 
 def train_model(archive: str | os.PathLike[str], recipe: Recipe, *, progress: Progress | None = None) -> Model:
@@ -386,7 +503,8 @@ def train_model(archive: str | os.PathLike[str], recipe: Recipe, *, progress: Pr
     -------
     Model
     """
-    return _train(_job(Path(archive), recipe, Path(), 1, None, progress or _silent))
+    job = _job(Path(archive), recipe, Path(), 1, None, progress or _silent)
+    return _train(job, *_rows(job))
 
 
 def _feature_columns(table: pd.DataFrame) -> list[str]:
@@ -396,6 +514,13 @@ def _feature_columns(table: pd.DataFrame) -> list[str]:
 
 def _maps(job: _Job, tile: str) -> dict[int, Path]:
     return {year: job.folder / "maps" / f"{tile}_{year}_land_cover.tif" for year in job.years}
+
+
+def _layer_files(path: Path) -> dict[str, Path]:
+    """Files beside a land-cover map that tell of the dates behind it."""
+    stem = path.name.removesuffix("land_cover.tif")
+    files = {name: path.with_name(f"{stem}{name}.tif") for name in DATE_LAYERS}
+    return {name: file for name, file in files.items() if file.is_file()}
 
 
 def _run_tiles(job: _Job, ledger: Ledger, todo: list[TileRef], model: Model) -> dict[str, str]:
@@ -472,33 +597,152 @@ def _tile_job(
     ready = read_model(model) if isinstance(model, Path) else model
     result = run_tile(tile, recipe, ready, folder / "maps", years=years, threads=threads, progress=progress)
     names = [path.with_name(f"{path.name}.aux.xml") for path in result.maps.values()]
-    return [*result.maps.values(), *names, *result.observations.values()]
+    layers = [*result.observations.values(), *result.ages.values(), *result.fallback.values()]
+    layers += result.fractions.values()
+    layers += [path for yearly in result.layers.values() for path in yearly.values()]
+    return [*result.maps.values(), *names, *layers]
 
 
-def _areas(job: _Job, ledger: Ledger, zones: GeoDataFrame, model: Model, failed: dict[str, str]) -> xr.Dataset:
-    """Hectares of every tile's own ground, merged; the ground of a failed tile counts as unobserved."""
-    owners = own_tiles({tile.tile: tile.grid for tile in job.tiles}).set_index("tile")
+def _areas(
+    job: _Job, ledger: Ledger, zones: GeoDataFrame, model: Model, failed: dict[str, str]
+) -> tuple[xr.Dataset, pd.DataFrame | None]:
+    """Hectares of every tile's own ground, merged, and with a cut-off date those by age of the image.
+
+    The ground of a failed tile counts as unobserved.
+    """
+    grids = {tile.tile: tile.grid for tile in job.tiles}
+    owners = own_tiles(grids, footprints=_footprints(job, ledger, failed)).set_index("tile")
     (job.folder / "areas").mkdir(exist_ok=True)
-    parts = []
+    parts, ages = [], []
     for done, tile in enumerate(job.tiles, start=1):
         owned = owners.loc[tile.tile, "geometry"]
         path = job.folder / "areas" / f"{tile.tile}.csv"
+        dates = job.folder / "areas" / f"{tile.tile}_image_ages.csv"
         maps = {} if tile.tile in failed else _maps(job, tile.tile)
         task = _areas_task(job, tile.tile, maps, owned)
         if tile.tile in failed or ledger.state(task)[0] == "compute":
-            areas = _tile_areas(job, tile, maps, zones, owned, model)
-            replace_file(path, areas_table(areas).to_csv(index=False, float_format="%.17g").encode())
+            share = _coverage(job, ledger, tile, zones, owned)
+            areas = _tile_areas(job, tile, maps, share, model)
+            table = areas_table(areas)
+            table["closure"] = table["zone"].map(areas["closure"].to_series())
+            replace_file(path, table.to_csv(index=False, float_format="%.17g").encode())
+            _write_ages(_tile_ages(job, maps, share), dates)
+            if tile.tile not in failed:
+                ledger.done(task, [path, dates])
+        parts.append(_areas_of_tile(pd.read_csv(path)))
+        ages.append(pd.read_csv(dates))
+        job.progress("measuring hectares", done, len(job.tiles))
+    merged = merge_areas(parts, zones, area=job.recipe.areas.method)
+    table = merge_ages(ages, merged)
+    return with_ages(merged, table), table if job.recipe.composite.cutoff is not None else None
+
+
+def _fraction_areas(job: _Job, ledger: Ledger, zones: GeoDataFrame, failed: dict[str, str]) -> xr.Dataset:
+    """Hectares of the class reported from its fractions, and of all else, merged over the tiles."""
+    owners = own_tiles({tile.tile: tile.grid for tile in job.tiles}).set_index("tile")
+    parts = []
+    for tile in job.tiles:
+        owned = owners.loc[tile.tile, "geometry"]
+        path = job.folder / "areas" / f"{tile.tile}_fractions.csv"
+        maps = {} if tile.tile in failed else _fraction_maps(job, tile.tile)
+        task = replace(_areas_task(job, tile.tile, maps, owned), stage="fraction_areas")
+        if tile.tile in failed or ledger.state(task)[0] == "compute":
+            share = _coverage(job, ledger, tile, zones, owned)
+            areas = _tile_fractions(job, tile, maps, share)
+            table = areas_table(areas)
+            table["closure"] = table["zone"].map(areas["closure"].to_series())
+            replace_file(path, table.to_csv(index=False, float_format="%.17g").encode())
             if tile.tile not in failed:
                 ledger.done(task, [path])
-        parts.append(areas_from_table(pd.read_csv(path)))
-        job.progress("measuring hectares", done, len(job.tiles))
+        parts.append(_areas_of_tile(pd.read_csv(path)))
     return merge_areas(parts, zones, area=job.recipe.areas.method)
 
 
-def _tile_areas(
-    job: _Job, tile: TileRef, maps: dict[int, Path], zones: GeoDataFrame, owned: BaseGeometry, model: Model
-) -> xr.Dataset:
+def _fraction_maps(job: _Job, tile: str) -> dict[int, Path]:
+    return {year: job.folder / "maps" / f"{tile}_{year}_fraction.tif" for year in job.years}
+
+
+def _tile_fractions(job: _Job, tile: TileRef, maps: dict[int, Path], share: Coverage) -> xr.Dataset:
+    name = job.recipe.areas.class_name
+    yearly = []
+    for year in job.years:
+        values = read_raster(maps[year]).values if maps else np.full(tile.grid.shape, np.nan, np.float32)
+        both = xr.DataArray(np.stack([values, 1.0 - values])[None], dims=("time", "land_cover", "y", "x"))
+        both = both.assign_coords(time=[np.datetime64(f"{year}-12-31", "ns")])
+        fraction = as_fraction(tile.grid.attach(both), [name, f"not_{name}"])
+        yearly.append(zonal_area(fraction, share, area=job.recipe.areas.method, threads=job.threads))
+    return xr.concat(yearly, dim="time", data_vars="minimal", coords="minimal", compat="override")
+
+
+def _write_ages(table: pd.DataFrame, path: Path) -> None:
+    replace_file(path, table.to_csv(index=False, float_format="%.17g").encode())
+
+
+def _tile_ages(job: _Job, maps: dict[int, Path], share: Coverage) -> pd.DataFrame:
+    """Hectares of a tile by zone, year and age of the image, and the dates behind them."""
+    yearly = [pd.DataFrame(columns=AGE_COLUMNS)]
+    for year, path in sorted(maps.items()):
+        layers = {name: read_raster(file) for name, file in _layer_files(path).items()}
+        table = age_table(
+            read_raster(path),
+            layers.get("age_days"),
+            share,
+            class_name=job.recipe.areas.class_name,
+            bin_days=1.0,
+            observations=layers.get("observations"),
+            fallback=layers.get("fallback_observations"),
+        )
+        yearly.append(table.assign(year=year))
+    filled = [table for table in yearly if len(table)]
+    return pd.concat(filled, ignore_index=True) if filled else yearly[0]
+
+
+def _footprints(job: _Job, ledger: Ledger, failed: dict[str, str]) -> dict[str, BaseGeometry]:
+    """Ground with data in any year: where tiles overlap, it counts in one that saw it. A failed tile saw nothing."""
+    out: dict[str, BaseGeometry] = {}
+    if len(job.tiles) == 1:
+        return out
+    for tile in job.tiles:
+        if tile.tile in failed:
+            out[tile.tile] = MultiPolygon()
+            continue
+        maps = _maps(job, tile.tile)
+        path = job.folder / "coverage" / f"{tile.tile}_footprint.wkb"
+        task = Task("footprint", tile.tile, hash_of(AREAS_SCHEMA, [file_sha256(maps[year]) for year in job.years]))
+        if ledger.state(task)[0] == "compute":
+            seen = np.zeros(tile.grid.shape, bool)
+            for year in job.years:
+                seen |= read_raster(maps[year]).values != NO_DATA
+            path.parent.mkdir(exist_ok=True)
+            replace_file(path, to_wkb(footprint_of(seen, tile.grid)))
+            ledger.done(task, [path])
+        out[tile.tile] = from_wkb(path.read_bytes())
+    return out
+
+
+def _areas_of_tile(table: pd.DataFrame) -> xr.Dataset:
+    """Areas of a tile as they were written, with the factor that closed the sums of each zone."""
+    areas = areas_from_table(table)
+    closure = table.drop_duplicates("zone").set_index("zone")["closure"]
+    return areas.assign_coords(closure=("zone", closure.reindex(areas["zone"].values).values))
+
+
+def _coverage(job: _Job, ledger: Ledger, tile: TileRef, zones: GeoDataFrame, owned: BaseGeometry) -> Coverage:
+    """Shares of the zones on a tile, from an earlier run where its grid, zones and ground are the same."""
+    path = job.folder / "coverage" / f"{tile.tile}.npz"
+    task = Task("coverage", tile.tile, coverage_key(zones, tile.grid, owned))
+    if ledger.state(task)[0] == "reuse":
+        try:
+            return Coverage.load(path, zones, tile.grid, owned=owned)
+        except InputRefused as error:
+            log.warning("%s; it is made again", error)
     share = coverage_fraction(zones, tile.grid, owned=owned, allow_outside=True, threads=job.threads)
+    path.parent.mkdir(exist_ok=True)
+    ledger.done(task, [share.save(path)])
+    return share
+
+
+def _tile_areas(job: _Job, tile: TileRef, maps: dict[int, Path], share: Coverage, model: Model) -> xr.Dataset:
     legend = model.legend.with_unclassified()
     yearly = []
     for year in job.years:

@@ -13,8 +13,10 @@ earth.
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +27,7 @@ from numpy.polynomial import chebyshev
 from geococa.errors import InputRefused
 from geococa.transforms import horizontal, is_lonlat, place, to_lonlat, transform_between, unit_m
 
-__all__ = ["ELLIPSOIDAL", "M2_PER_HA", "AreaDensity", "fit_density", "parse_measure"]
+__all__ = ["ELLIPSOIDAL", "M2_PER_HA", "AreaDensity", "fit_density", "over_rings", "parse_measure"]
 
 ELLIPSOIDAL = "ellipsoidal"
 M2_PER_HA = 1e4
@@ -34,6 +36,7 @@ WORST_ERROR = 1e-9
 _GOOD_ERROR = 2e-11
 _DEGREES = (6, 10, 16, 24, 36, 54, 80)
 _SMALLEST_WINDOW_M = 30_000.0
+_FEW_VERTICES = 20_000
 
 Array = npt.NDArray[np.float64]
 Sampler = Callable[[Array, Array], tuple[Array, ...]]
@@ -108,6 +111,7 @@ class AreaDensity:
         y: Array,
         ring_offsets: npt.NDArray[np.int64],
         frame: tuple[float, float, float, float] | None = None,
+        threads: int = 1,
     ) -> Array:
         """Signed m² inside closed rings whose edges are straight in the plane.
 
@@ -117,14 +121,31 @@ class AreaDensity:
 
         sx, ox, sy, oy = self._scales()
         integral = np.asarray(chebyshev.chebint(self.coefficients, axis=1), np.float64)
-        series = _without_rounding(integral, 1e-14 * float(np.abs(integral).max()))
+        series = _without_rounding(integral, 1e-13 * float(np.abs(integral).max()))
         edges = (-np.inf, -np.inf, np.inf, np.inf)
         if frame is not None:
             edges = (frame[0] * sx + ox, frame[1] * sy + oy, frame[2] * sx + ox, frame[3] * sy + oy)
         out = np.empty(ring_offsets.size - 1)
         scale = np.array([sx, ox, sy, oy])
-        geodesy.surface_ring_areas(x, y, ring_offsets, series, scale, np.array(edges), out)
+
+        def work(offsets: npt.NDArray[np.int64], part: Array) -> None:
+            geodesy.surface_ring_areas(x, y, offsets, series, scale, np.array(edges), part)
+
+        over_rings(work, ring_offsets, out, threads)
         return out / (sx * sy)
+
+
+def over_rings(
+    work: Callable[[npt.NDArray[np.int64], Array], None], ring_offsets: npt.NDArray[np.int64], out: Array, threads: int
+) -> None:
+    """Do ``work`` on runs of rings, in threads; each ring's value depends on no other."""
+    if threads <= 1 or out.size < 2 or ring_offsets[-1] < _FEW_VERTICES:
+        work(ring_offsets, out)
+        return
+    shares = np.linspace(0, ring_offsets[-1], 4 * threads + 1)
+    cuts = np.unique(np.searchsorted(ring_offsets, shares)).tolist()
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(lambda run: work(ring_offsets[run[0] : run[1] + 1], out[run[0] : run[1]]), pairwise(cuts)))
 
 
 def fit_density(

@@ -11,13 +11,14 @@ import pandas as pd
 import pyproj
 import xarray as xr
 
-from geococa._checks import check_dims, check_kind
+from geococa._checks import check_dims, check_kind, kind_of
 from geococa.area_density import ELLIPSOIDAL, parse_measure
 from geococa.coverage import Coverage, check_grid
 from geococa.errors import GridMismatch, InputRefused, KindMismatch, ZoneError
+from geococa.fraction_sums import fraction_sums_ha
 from geococa.legend import Legend
 from geococa.polygons import geometry_areas_ha, rings_of
-from geococa.zonal_statistics import zonal_statistics
+from geococa.zone_statistics import zonal_statistics
 from geococa.zonal_sums import class_sums_ha, exact_sum
 from geococa.zone_algebra import zone_overlaps
 
@@ -34,9 +35,13 @@ __all__ = [
     "zone_overlaps",
 ]
 
+DATE_COLUMNS = ("mean_observations", "fallback_share", "mean_age_days", "median_age_days")
+"""Columns of the table that tell of the dates behind the hectares, where they are known."""
 _CLOSED = 1e-9
 """Relative difference of hectares below which two of them are the same."""
 _WORST_CLOSURE = 1e-3
+_COUNTED = "pixel counting, not a design-based estimate"
+_FRACTIONS = "sum of area fractions of pixels, not a design-based estimate"
 Float = npt.NDArray[np.float64]
 
 
@@ -47,6 +52,9 @@ def zonal_area(land_cover: xr.DataArray, share: Coverage, *, area: str = ELLIPSO
     ----------
     land_cover : xarray.DataArray
         uint8 ``(time, y, x)`` or ``(y, x)`` with CF flags, 255 = not observed, NumPy or Dask (read by blocks of rows).
+        Or a fraction map (``kind="fraction"``, from `geococa.classify` or `geococa.as_fraction`): float
+        ``([time,] land_cover, y, x)``, area shares that sum to 1, NaN = not observed; then hectares are the sum of
+        fraction, share inside and cell area, and the attribute ``estimate`` says so. Probabilities are refused.
     share : Coverage
         From `geococa.coverage_fraction` on the same grid.
     area : str
@@ -67,11 +75,11 @@ def zonal_area(land_cover: xr.DataArray, share: Coverage, *, area: str = ELLIPSO
     Raises
     ------
     KindMismatch
-        ``land_cover`` is no land-cover map.
+        ``land_cover`` is neither a land-cover map nor a fraction map.
     GridMismatch
         Map and coverage are on different grids.
     InputRefused
-        The map holds a code that its legend does not name.
+        The map holds a code that its legend does not name, or fractions that are not shares.
 
     Notes
     -----
@@ -93,6 +101,8 @@ def zonal_area(land_cover: xr.DataArray, share: Coverage, *, area: str = ELLIPSO
     >>> areas.unobserved_ha.values.round(4)
     array([1.0008])
     """
+    if kind_of(land_cover) in ("fraction", "probability"):
+        return _fraction_area(land_cover, share, area, threads)
     check_kind(land_cover, "land_cover")
     check_dims(land_cover, "y", "x", optional=("time",))
     if land_cover.dtype != np.uint8:
@@ -104,18 +114,53 @@ def zonal_area(land_cover: xr.DataArray, share: Coverage, *, area: str = ELLIPSO
     single = "time" not in land_cover.dims
     maps = land_cover.expand_dims("time") if single else land_cover.transpose("time", "y", "x")
     sums, legend = class_sums_ha(maps, share, legend, area=area, threads=threads)
-    zone_ha, inside_ha = share.measured(area)
+    out = _assembled(sums, maps, share, list(legend.names), area, _COUNTED, threads)
+    return out.isel(time=0) if single else out
+
+
+def _fraction_area(fraction: xr.DataArray, share: Coverage, area: str, threads: int) -> xr.Dataset:
+    """Hectares from area fractions, see `zonal_area`."""
+    if kind_of(fraction) == "probability":
+        raise KindMismatch(
+            "expected land_cover or fraction, got probability: probabilities are not area shares, since a pixel that is coca with probability 0.3 is not coca on 30 % of its "
+            "area; label the map (geococa.label), or classify with a model of method 'fraction' or 'unmixing'"
+        )
+    check_dims(fraction, "land_cover", "y", "x", optional=("time",))
+    if fraction.dtype not in (np.float32, np.float64) or "land_cover" not in fraction.coords:
+        raise KindMismatch(
+            f"a fraction map is float32 or float64 with class names in the coordinate land_cover, got {fraction.dtype}; "
+            "make one with geococa.as_fraction(array, classes)"
+        )
+    check_grid(fraction, share, "fraction")
+    single = "time" not in fraction.dims
+    maps = fraction.expand_dims("time") if single else fraction
+    maps = maps.transpose("time", "land_cover", "y", "x")
+    sums = fraction_sums_ha(maps, share, area=area, threads=threads)
+    out = _assembled(sums, maps, share, [str(name) for name in maps["land_cover"].values], area, _FRACTIONS, threads)
+    return out.isel(time=0) if single else out
+
+
+def _assembled(
+    sums: Float, maps: xr.DataArray, share: Coverage, classes: list[str], area: str, estimate: str, threads: int
+) -> xr.Dataset:
+    """Close the sums of each zone, and give them names."""
+    zone_ha, inside_ha = share.measured(area, threads=threads)
     sums, closure = _closed(sums, inside_ha, share)
     outside = np.broadcast_to(zone_ha - inside_ha, sums.shape[:2])
     coords: dict[str, Any] = {"time": maps["time"]} if "time" in maps.coords else {}
     coords["closure"] = ("zone", closure, {"units": "1", "long_name": "factor that closes the sums"})
-    names = {"zone": share.zone_names, "land_cover": list(legend.names)}
-    out = _dataset(sums[:, :, :-1], sums[:, :, -1], outside.copy(), zone_ha.copy(), {**coords, **names}, area)
-    return out.isel(time=0) if single else out
+    labels = {**coords, "zone": share.zone_names, "land_cover": classes}
+    return _dataset(sums[:, :, :-1], sums[:, :, -1], outside.copy(), zone_ha.copy(), labels, area, estimate)
 
 
 def _dataset(
-    area_ha: Float, unobserved_ha: Float, outside_ha: Float, zone_ha: Float, coords: dict[str, Any], area: str
+    area_ha: Float,
+    unobserved_ha: Float,
+    outside_ha: Float,
+    zone_ha: Float,
+    coords: dict[str, Any],
+    area: str,
+    estimate: str,
 ) -> xr.Dataset:
     """Areas with their units and how they were measured."""
     planar = parse_measure(area)
@@ -133,7 +178,7 @@ def _dataset(
             "kind": "areas",
             "area": area,
             "surface": surface,
-            "estimate": "pixel counting, not a design-based estimate",
+            "estimate": estimate,
         },
     )
 
@@ -183,20 +228,22 @@ def merge_areas(parts: Sequence[xr.Dataset], zones: GeoDataFrame, *, area: str |
     ------
     InputRefused
         Two tiles count the same ground, or their areas were measured differently.
+
+    Notes
+    -----
+    Tiles cut from one raster, in whatever number, with whatever overlap, give the hectares of the whole to 1e-9: the
+    ground that `geococa.own_tiles` gives a tile ends between cells, and the sums are closed once for each zone.
     """
     if not parts:
         raise InputRefused("there are no areas to merge; give at least one result of geococa.zonal_area")
-    measure = _common_measure(parts, area)
+    measure, estimate = _common_measure(parts, area), _common_estimate(parts)
     names = [str(name) for name in zones["zone"]]
     parts = [part if "time" in part.dims else part.expand_dims("time") for part in parts]
     years = np.unique(np.concatenate([part["time"].values for part in parts]))
     classes = list(dict.fromkeys(str(name) for part in parts for name in part["land_cover"].values))
     zone_ha = geometry_areas_ha(rings_of(zones.geometry.values), pyproj.CRS.from_user_input(zones.crs), measure)
     labels = {"time": years, "zone": names, "land_cover": classes}
-    aligned = [part[["area_ha", "unobserved_ha"]].drop_vars("closure", errors="ignore") for part in parts]
-    aligned = [part.reindex(labels, fill_value=0.0) for part in aligned]
-    area_ha = _summed([part["area_ha"].transpose("time", "zone", "land_cover").values for part in aligned])
-    unobserved = _summed([part["unobserved_ha"].transpose("time", "zone").values for part in aligned])
+    area_ha, unobserved = _added(parts, labels)
     outside = zone_ha[None, :] - area_ha.sum(axis=2) - unobserved
     _refuse_twice(outside, zone_ha, names)
     outside[np.abs(outside) <= _CLOSED * zone_ha[None, :]] = 0.0
@@ -204,7 +251,30 @@ def merge_areas(parts: Sequence[xr.Dataset], zones: GeoDataFrame, *, area: str |
     held = zone_ha[None, :] - outside
     excess = np.divide(zone_ha[None, :], held, out=np.ones_like(outside), where=outside < 0)
     area_ha, unobserved, outside = area_ha * excess[:, :, None], unobserved * excess, np.maximum(outside, 0.0)
-    return _dataset(area_ha, unobserved, outside, zone_ha, labels, measure)
+    return _dataset(area_ha, unobserved, outside, zone_ha, labels, measure, estimate)
+
+
+def _added(parts: Sequence[xr.Dataset], labels: dict[str, Any]) -> tuple[Float, Float]:
+    """Classes and what was not observed, added over the tiles.
+
+    Each tile's sums were multiplied by a factor that closes them (coordinate ``closure``). Cells are added as they are,
+    and closed once for the zone: so tiles on one lattice give what the whole gives, whatever the cut.
+    """
+    aligned = [part[["area_ha", "unobserved_ha"]].drop_vars("closure", errors="ignore") for part in parts]
+    aligned = [part.reindex(labels, fill_value=0.0) for part in aligned]
+    area = [part["area_ha"].transpose("time", "zone", "land_cover").values for part in aligned]
+    unseen = [part["unobserved_ha"].transpose("time", "zone").values for part in aligned]
+    if not all("closure" in part.coords for part in parts):
+        return _summed(area), _summed(unseen)
+    factors = [
+        part["closure"].drop_vars("closure").reindex({"zone": labels["zone"]}, fill_value=1.0).values for part in parts
+    ]
+    held = _summed([cells.sum(axis=2) + rest for cells, rest in zip(area, unseen, strict=True)])
+    area_ha = _summed([cells / factor[None, :, None] for cells, factor in zip(area, factors, strict=True)])
+    unobserved = _summed([rest / factor[None, :] for rest, factor in zip(unseen, factors, strict=True)])
+    total = area_ha.sum(axis=2) + unobserved
+    closing = np.divide(held, total, out=np.ones_like(held), where=total > 0)
+    return area_ha * closing[:, :, None], unobserved * closing
 
 
 def _refuse_twice(outside: Float, zone_ha: Float, names: Sequence[str]) -> None:
@@ -226,6 +296,15 @@ def _common_measure(parts: Iterable[xr.Dataset], area: str | None) -> str:
             f"areas measured in different ways can't be added: {sorted(measures)}; use one area= for all tiles"
         )
     return measures.pop() if measures else ELLIPSOIDAL
+
+
+def _common_estimate(parts: Iterable[xr.Dataset]) -> str:
+    found = {str(part.attrs["estimate"]) for part in parts if "estimate" in part.attrs}
+    if len(found) > 1:
+        raise InputRefused(
+            f"areas from labels and from fractions can't be added: {sorted(found)}; use one for all tiles"
+        )
+    return found.pop() if found else _COUNTED
 
 
 def _summed(arrays: Sequence[Float]) -> Float:
@@ -253,7 +332,8 @@ def areas_table(areas: xr.Dataset) -> pd.DataFrame:
     -------
     pandas.DataFrame
         One row for each zone, year and class, in that order: ``zone, year, land_cover, area_ha, unobserved_ha,
-        outside_ha, zone_ha, observed_share``. ``year`` is missing (NA) where the map had no time.
+        outside_ha, zone_ha, observed_share``, and what is known of the dates behind them: ``mean_observations,
+        fallback_share, mean_age_days, median_age_days`` (`geococa.image_ages.age_summary`). ``year`` is missing (NA) where the map had no time.
 
     Examples
     --------
@@ -278,7 +358,8 @@ def areas_table(areas: xr.Dataset) -> pd.DataFrame:
     zones, classes = wide["zone"].values, wide["land_cover"].values
     times, n_zones, n_classes = len(years), len(zones), len(classes)
     area_ha = wide["area_ha"].transpose("zone", "time", "land_cover").values
-    per_year = {name: wide[name].transpose("zone", "time").values.ravel() for name in ("unobserved_ha", "outside_ha")}
+    names = ("unobserved_ha", "outside_ha", *(name for name in DATE_COLUMNS if name in wide))
+    per_year = {name: wide[name].transpose("zone", "time").values.ravel() for name in names}
     seen = observed_share(wide).transpose("zone", "time").values.ravel()
     table = pd.DataFrame(
         {
@@ -286,9 +367,10 @@ def areas_table(areas: xr.Dataset) -> pd.DataFrame:
             "year": years.take(np.tile(np.repeat(np.arange(times), n_classes), n_zones)),
             "land_cover": np.tile(classes, n_zones * times),
             "area_ha": area_ha.ravel(),
-            **{name: np.repeat(values, n_classes) for name, values in per_year.items()},
+            **{name: np.repeat(per_year.pop(name), n_classes) for name in ("unobserved_ha", "outside_ha")},
             "zone_ha": np.repeat(wide["zone_ha"].values, times * n_classes),
             "observed_share": np.repeat(seen, n_classes),
+            **{name: np.repeat(values, n_classes) for name, values in per_year.items()},
         }
     )
     table.attrs = {key: str(value) for key, value in areas.attrs.items()}

@@ -60,6 +60,11 @@ def _lightgbm_tree(root: dict[str, Any], tree_class: int) -> Tree:
             )
             stack += [(entry["right_child"], here, "right"), (entry["left_child"], here, "left")]
         else:
+            if "leaf_const" in entry:
+                raise ModelRefused(
+                    "LightGBM trained with linear_tree=True can't be converted, since its leaves hold linear models; "
+                    "train it without"
+                )
             here = nodes.add(-1, 0.0, False, [float(entry["leaf_value"])])
         if parent >= 0:
             getattr(nodes, side)[parent] = here

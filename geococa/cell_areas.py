@@ -84,7 +84,9 @@ def cell_areas(
         return _alike(density.at(np.array([0.5]), middles, cell=True)[:, 0] / M2_PER_HA, density.error)
     step, error = _step(density, shape[1])
     starts = np.arange(0, max(shape[1], 1), step, dtype=np.float64) + 0.5
-    first, middle, last = (density.at(starts + step * part, middles, cell=True) / M2_PER_HA for part in (0.0, 0.5, 1.0))
+    ends = density.at(np.append(starts, starts[-1] + step), middles, cell=True) / M2_PER_HA
+    middle = density.at(starts + step * 0.5, middles, cell=True) / M2_PER_HA
+    first, last = ends[:, :-1], ends[:, 1:]
     bend = 2 * (first - 2 * middle + last)
     slope = last - first - bend
     pieces = np.stack([first, slope / step, bend / step**2], axis=2)

@@ -5,17 +5,18 @@ A pixel that was not observed is never a change: hectares of change are those of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from geococa._checks import check_dims, check_kind, is_lazy, positive
+from geococa.change_steps import Support, interval_coords, lasting, maps_of, unseen
 from geococa.coverage import Coverage, check_grid
 from geococa.density import concentration, density_grid, enclaves
 from geococa.errors import InputRefused
-from geococa.legend import NO_DATA, Legend
+from geococa.forest_loss import associated_forest_loss
+from geococa.legend import NO_DATA
+from geococa.permanence import persistence
+from geococa.ring_areas import ring_table
 from geococa.sustained import sustained_change
 from geococa.zone_blocks import closing_factor, map_years, zone_blocks
 
@@ -24,8 +25,10 @@ __all__ = [
     "concentration",
     "density_grid",
     "enclaves",
+    "expansion_rate",
     "new_and_abandoned",
     "persistence",
+    "ring_table",
     "sustained_change",
     "transitions",
 ]
@@ -83,7 +86,7 @@ def transitions(
     >>> float(change.area_ha.sel(from_class="forest", to_class="coca").sum().round(3)), float(change.unobserved_ha.sum().round(3))
     (1.001, 1.001)
     """
-    maps, legend = _maps_of(land_cover, share)
+    maps, legend = maps_of(land_cover, share)
     if observations is not None:
         check_grid(observations, share, "observations")
     if years_before < 1 or years_after < 1:
@@ -107,12 +110,12 @@ def transitions(
             pair = (number[t] * classes + number[t + 1])[both]
             area[t, zone] += np.bincount(pair, weights[both], minlength=classes * classes)
             change = both & (codes[t] != codes[t + 1])
-            lasting, decided = _lasting(codes, seen, t, years_before, years_after)
-            kept = change & decided & lasting
+            lasts, decided = lasting(codes, seen, t, years_before, years_after)
+            kept = change & decided & lasts
             sustained[t, zone] += np.bincount(
                 number[t][kept] * classes + number[t + 1][kept], weights[kept], minlength=classes * classes
             )
-            flicker[t, zone] += weights[change & decided & ~lasting].sum()
+            flicker[t, zone] += weights[change & decided & ~lasts].sum()
             undecided[t, zone] += weights[change & ~decided].sum()
             if counts is not None:
                 dates[t, zone] += (np.minimum(counts[t], counts[t + 1])[both] * weights[both]).sum()
@@ -134,13 +137,13 @@ def transitions(
                 dims,
                 np.divide(flicker, decided_ha, out=np.full_like(flicker, np.nan), where=decided_ha > 0),
             ),
-            "unobserved_ha": (dims, _unseen(unobserved * factor, share, total)),
+            "unobserved_ha": (dims, unseen(unobserved * factor, share, total)),
             "outside_ha": (dims, np.repeat(share.outside_ha[None], steps, axis=0)),
             "zone_ha": ("zone", np.array(share.zone_ha)),
             "observed_years": ("zone", np.divide(seen_years, total, out=np.full(zones, np.nan), where=total > 0)),
         },
         coords={
-            **_interval_coords(maps),
+            **interval_coords(maps),
             "zone": share.zone_names,
             "from_class": list(legend.names),
             "to_class": list(legend.names),
@@ -158,7 +161,15 @@ def transitions(
     return out
 
 
-def new_and_abandoned(land_cover: xr.DataArray, share: Coverage, *, class_name: str = "coca") -> pd.DataFrame:
+def new_and_abandoned(
+    land_cover: xr.DataArray,
+    share: Coverage,
+    *,
+    class_name: str = "coca",
+    observations: xr.DataArray | None = None,
+    years_before: int = 2,
+    years_after: int = 2,
+) -> pd.DataFrame:
     """Hectares of a class per zone and year that are new, stable, replanted or lost.
 
     Parameters
@@ -167,6 +178,8 @@ def new_and_abandoned(land_cover: xr.DataArray, share: Coverage, *, class_name: 
         As in `transitions`.
     class_name : str
         The class.
+    observations, years_before, years_after
+        As in `transitions`.
 
     Returns
     -------
@@ -174,7 +187,9 @@ def new_and_abandoned(land_cover: xr.DataArray, share: Coverage, *, class_name: 
         One row per zone and year from the second on: ``zone``, ``year``, ``stable_ha`` (in both years), ``new_ha`` (never seen
         before), ``replanted_ha`` (not the year before, but earlier), ``lost_ha``, ``net_share`` ((new + replanted - lost) / area of the
         year before, on the common support; NaN from 0 ha), ``unobserved_ha`` (not observed in one of the two years; part of
-        none of the others).
+        none of the others), ``flicker_share`` (of the hectares that came or went and can be decided, those that don't last;
+        NaN where nothing can be decided, as in the first and the last step), ``observed_years`` (mean number of times observed
+        per pixel) and ``observations`` (mean usable dates of the scarcer year; NaN where not given).
 
     Examples
     --------
@@ -186,16 +201,18 @@ def new_and_abandoned(land_cover: xr.DataArray, share: Coverage, *, class_name: 
     >>> new_and_abandoned(land_cover, geococa.coverage_fraction(park, grid))[["lost_ha", "replanted_ha"]].round(2).values.tolist()
     [[1.0, 0.0], [0.0, 1.0]]
     """
-    maps, legend = _maps_of(land_cover, share)
+    maps, legend = maps_of(land_cover, share)
     code = legend.code(class_name)
     steps, zones = maps.sizes["time"] - 1, len(share.zones)
     names = ("stable", "new", "replanted", "lost", "unobserved")
     sums = {name: np.zeros((steps, zones)) for name in names}
-    total = np.zeros(zones)
-    for zone, codes, weights, _ in zone_blocks(maps, share):
+    support = Support(steps, zones, years_before=years_before, years_after=years_after)
+    if observations is not None:
+        check_grid(observations, share, "observations")
+    for zone, codes, weights, counts in zone_blocks(maps, share, observations):
         present, seen = codes == code, codes != NO_DATA
+        support.add(zone, present, seen, weights, counts)
         ever = np.zeros(codes.shape[1], dtype=bool)
-        total[zone] += weights.sum()
         for t in range(steps):
             ever |= present[t]
             both = seen[t] & seen[t + 1]
@@ -209,9 +226,9 @@ def new_and_abandoned(land_cover: xr.DataArray, share: Coverage, *, class_name: 
             }
             for name, mask in parts.items():
                 sums[name][t, zone] += weights[mask].sum()
-    factor = closing_factor(share, total)
+    factor = closing_factor(share, support.total)
     ha = {name: values * factor for name, values in sums.items()}
-    ha["unobserved"] = _unseen(ha["unobserved"], share, total)
+    ha["unobserved"] = unseen(ha["unobserved"], share, support.total)
     before = ha["stable"] + ha["lost"]
     net = np.divide(
         ha["new"] + ha["replanted"] - ha["lost"], before, out=np.full_like(before, np.nan), where=before > 0
@@ -223,241 +240,63 @@ def new_and_abandoned(land_cover: xr.DataArray, share: Coverage, *, class_name: 
             **{f"{name}_ha": ha[name].T.ravel() for name in names[:-1]},
             "net_share": net.T.ravel(),
             "unobserved_ha": ha["unobserved"].T.ravel(),
+            **support.columns(),
         }
     )
 
 
-def persistence(
-    land_cover: xr.DataArray,
-    *,
-    class_name: str = "coca",
-    window_years: int = 10,
-    permanent_share: float = 0.7,
-    intermittent_share: float = 0.3,
-    new_years: int = 2,
-    abandoned_years: int = 3,
-    min_observed_years: int = 3,
-) -> xr.DataArray:
-    """Permanence of a class at every pixel over the last years: permanent, intermittent, new, abandoned, ...
+def expansion_rate(changes: pd.DataFrame) -> pd.DataFrame:
+    """Yearly rate at which a class grew or shrank in each zone, step by step on ground observed in both years.
 
     Parameters
     ----------
-    land_cover : xarray.DataArray
-        uint8 ``(time, y, x)`` with CF flags, one time a year; 255 = not observed. NumPy or Dask.
-    class_name : str
-        The class.
-    window_years : int
-        The last so many years of the series count.
-    permanent_share, intermittent_share : float
-        Shares of the observed years with the class from which on a pixel is permanent or intermittent.
-    new_years : int
-        First seen in the last so many years, and observed before: new.
-    abandoned_years : int
-        Seen before, but in none of the last so many years, all but one of which at least were observed: abandoned.
-    min_observed_years : int
-        Pixels observed in fewer years get 255.
-
-    Returns
-    -------
-    xarray.DataArray
-        uint8 ``(y, x)`` with CF flags 1 permanent, 2 intermittent, 3 new, 4 abandoned, 5 occasional (in fewer years than
-        intermittent), 6 absent (observed, never of the class), 255. It is a land-cover map, so `geococa.zonal_area` gives the hectares.
-
-    Raises
-    ------
-    InputRefused
-        A parameter is out of range or the legend lacks the class.
-
-    Notes
-    -----
-    The rules are tried in the order new, abandoned, permanent, intermittent, occasional.
-
-    Examples
-    --------
-    >>> codes = np.array([1, 1, 1, 2, 1, 1, 1, 1], dtype="uint8").reshape(8, 1, 1)
-    >>> from geococa import as_land_cover
-    >>> int(persistence(as_land_cover(xr.DataArray(codes, dims=("time", "y", "x")), ["coca", "forest"])).squeeze())
-    1
-    """
-    check_kind(land_cover, "land_cover")
-    check_dims(land_cover, "time", "y", "x")
-    if not 0.0 < intermittent_share <= permanent_share <= 1.0:
-        raise InputRefused(
-            "expected 0 < intermittent_share <= permanent_share <= 1, got "
-            f"{intermittent_share!r} and {permanent_share!r}"
-        )
-    for name, value in (
-        ("window_years", window_years),
-        ("new_years", new_years),
-        ("abandoned_years", abandoned_years),
-        ("min_observed_years", min_observed_years),
-    ):
-        if value < 1:
-            raise InputRefused(f"{name} must be at least 1, got {value}")
-    code = Legend.from_attrs(land_cover.attrs).code(class_name)
-    ordered = land_cover.transpose("time", "y", "x")
-    years = np.array(map_years(ordered))
-    ordered = ordered.isel(time=np.flatnonzero(years > years[-1] - window_years))
-    years = years[years > years[-1] - window_years]
-
-    def classes(block: np.ndarray) -> np.ndarray:
-        present, seen = block == code, block != NO_DATA
-        late, last = years > years[-1] - new_years, years > years[-1] - abandoned_years
-        rate = present.sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
-        new = present[late].any(axis=0) & ~present[~late].any(axis=0) & seen[~late].any(axis=0)
-        gone = (
-            ~present[last].any(axis=0) & (seen[last].sum(axis=0) >= max(1, abandoned_years - 1)) & present.any(axis=0)
-        )
-        rules = [
-            seen.sum(axis=0) < min_observed_years,
-            ~present.any(axis=0),
-            new,
-            gone,
-            rate >= permanent_share,
-            rate >= intermittent_share,
-        ]
-        return np.select(rules, [NO_DATA, 6, 3, 4, 1, 2], default=5).astype(np.uint8)
-
-    if is_lazy(ordered):
-        data = ordered.data.rechunk({0: -1})
-        result = data.map_blocks(classes, drop_axis=0, dtype=np.uint8, meta=np.empty((0, 0), np.uint8))
-    else:
-        result = classes(np.asarray(ordered.data))
-    out = ordered.isel(time=0, drop=True).copy(data=result).rename("persistence")
-    legend = Legend(
-        ("permanent", "intermittent", "new", "abandoned", "occasional", "absent"),
-        (1, 2, 3, 4, 5, 6),
-        ("#7a0177", "#dd3497", "#fa9fb5", "#fdd49e", "#fcc5c0", "#f0f0f0"),
-    )
-    out.attrs = {
-        "kind": "land_cover",
-        "long_name": f"permanence of {class_name} {years[0]}-{years[-1]}",
-        "units": "1",
-        "nodata": NO_DATA,
-        **legend.to_attrs(),
-    }
-    return out
-
-
-def associated_forest_loss(
-    land_cover: xr.DataArray,
-    share: Coverage,
-    *,
-    class_name: str = "coca",
-    forest: Sequence[str] = ("forest",),
-    distance_m: float = 1000.0,
-) -> pd.DataFrame:
-    """Hectares of forest lost per zone and year, in all, to coca itself, and within a distance of coca.
-
-    Parameters
-    ----------
-    land_cover, share
-        As in `transitions`. A whole year of the map is held in memory for the distances.
-    class_name : str
-        The class that loss is related to.
-    forest : sequence of str
-        Classes that are forest.
-    distance_m : float
-        Loss within this distance of a pixel of the class, in the year of the loss or the year before, counts as associated.
+    changes : pandas.DataFrame
+        From `new_and_abandoned`.
 
     Returns
     -------
     pandas.DataFrame
-        One row per zone and year from the second on: ``zone``, ``year``, ``forest_loss_ha`` (forest the year before, observed as
-        something else now), ``direct_ha`` (now the class), ``associated_ha`` (within the distance, the direct part
-        included), ``associated_share`` and ``unobserved_ha`` (not observed in one of the two years).
+        One row per zone: ``zone``, ``from_year`` and ``to_year`` (of the steps used), ``rate_per_year`` (continuous rate:
+        mean of ``ln(area after / area before)``, so that 0.07 doubles the area in ten years; NaN where no step starts and ends with
+        some), ``gain_share`` and ``loss_share`` (hectares gained and lost per year over those of the year before), ``steps``,
+        ``flicker_share`` (mean over the steps that can be decided), ``observed_years`` and ``observations``.
 
     Notes
     -----
-    Distances are between cell centres in the plane of the map; on a map in degrees they are scaled at its middle latitude. Coca
-    beyond the edge of the map is not seen, so a map should reach ``distance_m`` beyond its zones.
+    Before and after are the hectares of the pixels observed in both years, so a cloudy year neither shrinks a class nor
+    makes it grow. Gains and losses hold the flicker; the rate of the whole does not, where as much flickers in as out.
 
     References
     ----------
-    GIZ-UNODC (2016). Coca crops and deforestation: the "associated" category is forest loss within 1 km of coca.
+    Puyravaud, J.-P. (2003). Standardizing the calculation of the annual rate of deforestation. Forest Ecology and
+    Management 177(1-3), 593-596.
+
+    Examples
+    --------
+    >>> changes = pd.DataFrame({"zone": "park", "year": [2021, 2022], "stable_ha": [100.0, 110.0], "new_ha": [10.0, 11.0],
+    ...                         "replanted_ha": 0.0, "lost_ha": 0.0, "flicker_share": np.nan, "observed_years": 3.0,
+    ...                         "observations": np.nan})
+    >>> float(expansion_rate(changes).rate_per_year.round(4)[0])
+    0.0953
     """
-    maps, legend = _maps_of(land_cover, share)
-    code = legend.code(class_name)
-    wood = [legend.code(name) for name in forest]
-    positive(distance_m, "distance_m")
-    steps, zones = maps.sizes["time"] - 1, len(share.zones)
-    loss, direct, near, unobserved = (np.zeros((steps, zones)) for _ in range(4))
-    total = np.zeros(zones)
-    for t in range(steps):
-        pair = maps.isel(time=slice(t, t + 2)).compute()
-        close = _within(np.asarray((pair == code).any("time").data), share, distance_m)
-        marks = xr.DataArray(np.stack([close, close]).astype(np.uint8), dims=("time", "y", "x"))
-        for zone, codes, weights, flags in zone_blocks(pair, share, marks):
-            both = (codes != NO_DATA).all(axis=0)
-            lost = both & np.isin(codes[0], wood) & ~np.isin(codes[1], wood)
-            loss[t, zone] += weights[lost].sum()
-            direct[t, zone] += weights[lost & (codes[1] == code)].sum()
-            near[t, zone] += weights[lost & (flags[0] > 0)].sum() if flags is not None else 0.0
-            unobserved[t, zone] += weights[~both].sum()
-            total[zone] += weights.sum() if t == 0 else 0.0
-    factor = closing_factor(share, total)
-    loss, direct, near = loss * factor, direct * factor, near * factor
-    return pd.DataFrame(
-        {
-            "zone": np.repeat(share.zone_names, steps),
-            "year": np.tile(map_years(maps)[1:], zones),
-            "forest_loss_ha": loss.T.ravel(),
-            "direct_ha": direct.T.ravel(),
-            "associated_ha": near.T.ravel(),
-            "associated_share": np.divide(near, loss, out=np.full_like(loss, np.nan), where=loss > 0).T.ravel(),
-            "unobserved_ha": _unseen(unobserved * factor, share, total).T.ravel(),
-        }
-    )
-
-
-def _maps_of(land_cover: xr.DataArray, share: Coverage) -> tuple[xr.DataArray, Legend]:
-    check_kind(land_cover, "land_cover")
-    check_dims(land_cover, "time", "y", "x")
-    check_grid(land_cover, share, "land_cover")
-    if land_cover.dtype != np.uint8:
-        raise InputRefused(f"a land-cover map is uint8, got {land_cover.dtype}; make one with geococa.as_land_cover")
-    if land_cover.sizes["time"] < 2:
-        raise InputRefused("change needs a map of at least two times, got one")
-    return land_cover.transpose("time", "y", "x"), Legend.from_attrs(land_cover.attrs)
-
-
-def _lasting(codes: np.ndarray, seen: np.ndarray, t: int, before: int, after: int) -> tuple[np.ndarray, np.ndarray]:
-    """Whether the times around a step from ``t`` to ``t + 1`` agree with it, and whether all of them were observed."""
-    first, last = t - before + 1, t + after
-    if first < 0 or last >= codes.shape[0]:
-        nothing = np.zeros(codes.shape[1], dtype=bool)
-        return nothing, nothing
-    old = (codes[first : t + 1] == codes[t]).all(axis=0)
-    new = (codes[t + 1 : last + 1] == codes[t + 1]).all(axis=0)
-    return np.asarray(old & new), np.asarray(seen[first : last + 1].all(axis=0))
-
-
-def _unseen(unobserved_ha: np.ndarray, share: Coverage, total: np.ndarray) -> np.ndarray:
-    """Hectares not observed; a zone on the raster that no cell holds was not observed at all."""
-    return np.where((total == 0)[None, :], share.inside_ha[None, :], unobserved_ha)
-
-
-def _interval_coords(maps: xr.DataArray) -> dict[str, object]:
-    if "time" not in maps.coords:
-        return {}
-    return {"time": maps["time"].values[1:], "from_time": ("time", maps["time"].values[:-1])}
-
-
-def _within(mask: np.ndarray, share: Coverage, distance_m: float) -> np.ndarray:
-    """Cells whose centre lies within a distance of the centre of a marked one."""
-    from scipy.ndimage import distance_transform_edt
-
-    if not mask.any():
-        return np.zeros(mask.shape, dtype=bool)
-    grid = share.grid
-    width = float(np.hypot(grid.transform.a, grid.transform.d))
-    height = float(np.hypot(grid.transform.b, grid.transform.e))
-    if grid.crs.is_geographic:
-        _, south, _, north = grid.bounds
-        width *= 111_319.49 * np.cos(np.radians((south + north) / 2))
-        height *= 110_574.0
-    else:
-        unit = grid.crs.axis_info[0].unit_conversion_factor if grid.crs.axis_info else 1.0
-        width, height = width * (unit or 1.0), height * (unit or 1.0)
-    distance = distance_transform_edt(~mask, sampling=(height, width))
-    return np.asarray(distance <= distance_m * (1 + 1e-9))
+    rows = []
+    for zone, table in changes.groupby("zone", sort=False):
+        before = (table["stable_ha"] + table["lost_ha"]).to_numpy(np.float64)
+        gained = (table["new_ha"] + table["replanted_ha"]).to_numpy(np.float64)
+        after = table["stable_ha"].to_numpy(np.float64) + gained
+        used = (before > 0) & (after > 0)
+        years = table["year"].to_numpy()[used]
+        held = before[used].sum()
+        rows.append(
+            {
+                "zone": zone,
+                "from_year": int(years.min()) - 1 if used.any() else pd.NA,
+                "to_year": int(years.max()) if used.any() else pd.NA,
+                "rate_per_year": float(np.log(after[used] / before[used]).mean()) if used.any() else np.nan,
+                "gain_share": gained[used].sum() / held if held > 0 else np.nan,
+                "loss_share": table["lost_ha"].to_numpy(np.float64)[used].sum() / held if held > 0 else np.nan,
+                "steps": int(used.sum()),
+                **{name: table[name].mean() for name in ("flicker_share", "observed_years", "observations")},
+            }
+        )
+    return pd.DataFrame(rows).astype({"from_year": "Int64", "to_year": "Int64"})

@@ -11,24 +11,23 @@ import xarray as xr
 from geococa._checks import check_dims, check_kind, is_lazy
 from geococa.engines import chunks, in_threads
 from geococa.errors import InputRefused, ModelRefused
-from geococa.legend import NO_DATA, UNCLASSIFIED
+from geococa.legend import NO_DATA
+from geococa.model_features import check_scale, select_features
 
 if TYPE_CHECKING:
     from geococa.models import Model
 
 __all__ = ["classify"]
 
-_FEW = 1000
-_FAR = 20.0
-
 
 def classify(
-    features: xr.DataArray, model: Model, output: str = "probability", *, threads: int | None = None
+    features: xr.DataArray, model: Model, output: str | None = None, *, threads: int | None = None
 ) -> xr.DataArray | xr.Dataset:
-    """Give every pixel the model's class probabilities, its label, or both.
+    """Give every pixel the model's class probabilities or class fractions, its label, or both.
 
     Features are matched by name, so their order does not matter and further ones are ignored. A pixel with a
-    feature that is NaN or infinite counts as not observed. Dask in gives Dask out, and nothing is computed.
+    feature that is NaN or infinite counts as not observed; for models that take missing features (``twdtw``), a pixel
+    without any date does. Dask in gives Dask out, and nothing is computed.
 
     Parameters
     ----------
@@ -36,8 +35,10 @@ def classify(
         float32 (or float64, or integers) ``([time,] feature, y, x)`` with the coordinate ``feature``.
     model : Model
         From `geococa.train`, `geococa.Model.from_estimator` or `geococa.read_model`.
-    output : {"probability", "labels", "both"}
-        Labels alone are about twice as fast, since a forest may stop when a pixel's lead is safe.
+    output : {"probability", "fraction", "labels", "both"}, optional
+        What the model gives where not given: ``"probability"`` from classifiers, ``"fraction"`` from models of the
+        methods ``fraction`` and ``unmixing``; one is never taken for the other. Labels alone are about twice as
+        fast, since a forest may stop when a pixel's lead is safe.
     threads : int, optional
         Threads over blocks of pixels; one for each processor where not given. Dask arrays are left to Dask's
         own scheduler. Results do not depend on it.
@@ -47,13 +48,17 @@ def classify(
     xarray.DataArray or xarray.Dataset
         ``"probability"``: float32 ``([time,] land_cover, y, x)``, sums to 1, NaN = not observed; within 1e-6 of
         `Model.predict_proba`.
+        ``"fraction"``: the same with the area share of each class in the pixel, ``kind="fraction"``, from which
+        `geococa.zonal_area` sums hectares.
         ``"labels"``: uint8 ``([time,] y, x)`` with CF flags, 255 = not observed, 0 = unclassified (no class
-        near enough, where the model rejects). ``"both"``: a Dataset with ``probability`` and ``labels``.
+        near enough, where the model rejects); of fractions the largest. ``"both"``: a Dataset with ``probability`` (or
+        ``fraction``) and ``labels``.
 
     Raises
     ------
     ModelRefused
-        Features are missing, or are on another scale than those the model was trained with.
+        Features are missing, or are on another scale than those the model was trained with, by their values or by
+        what they state of their units and scale; or the output asked for is not what the model gives.
 
     Examples
     --------
@@ -66,40 +71,29 @@ def classify(
     >>> classify(ndvi, model, output="labels").values.tolist()
     [[1, 2, 255]]
     """
-    if output not in ("probability", "labels", "both"):
-        raise InputRefused(f"output must be 'probability', 'labels' or 'both', got {output!r}")
+    output = _output(output, model)
     check_kind(features, "features")
     check_dims(features, "feature", "y", "x", optional=("time",))
-    selected = _select(features, model)
-    kinds = {"probability": ["probability"], "labels": ["land_cover"], "both": ["probability", "land_cover"]}
+    selected = select_features(features, model)
+    kinds = {model.output: [model.output], "labels": ["land_cover"], "both": [model.output, "land_cover"]}
     made = [_wrap(kind, _apply(selected, model, kind, threads), selected, model) for kind in kinds[output]]
     if output == "both":
         # the dim of probabilities is called land_cover, so the labels need another name here
-        return xr.Dataset({"probability": made[0], "labels": made[1]}, attrs={"model_sha256": model.sha256})
+        return xr.Dataset({model.output: made[0], "labels": made[1]}, attrs={"model_sha256": model.sha256})
     return made[0]
 
 
-def _select(features: xr.DataArray, model: Model) -> xr.DataArray:
-    """Features in the model's order, dims ``([time,] feature, y, x)``."""
-    if "feature" not in features.coords:
+def _output(asked: str | None, model: Model) -> str:
+    if asked is None:
+        return model.output
+    if asked not in ("probability", "fraction", "labels", "both"):
+        raise InputRefused(f"output must be 'probability', 'fraction', 'labels' or 'both', got {asked!r}")
+    if asked in ("probability", "fraction") and asked != model.output:
         raise ModelRefused(
-            f"the features have no coordinate 'feature' with their names; the model needs {', '.join(model.features)}"
+            f"this model gives class {model.output}s, not {asked}s: the probability that a pixel is coca is not the "
+            f"share of it that is coca; use output={model.output!r}, or train a model of the other sort"
         )
-    names = [str(name) for name in features["feature"].values]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    missing = [name for name in model.features if name not in names]
-    if missing or twice:
-        surplus = [name for name in names if name not in model.features]
-        raise ModelRefused(
-            f"the features do not fit the model: missing {missing}, named twice {twice}, not used {surplus}; "
-            "compute them with geococa.spectral_features(composite, list(model.features))"
-        )
-    if features.dtype.kind not in "fiu":
-        raise InputRefused(f"features must be numbers, got {features.dtype}")
-    if tuple(names) != model.features:
-        features = features.isel(feature=[names.index(name) for name in model.features])
-    order = ("time", "feature", "y", "x") if "time" in features.dims else ("feature", "y", "x")
-    return features.transpose(*order)
+    return asked
 
 
 def _apply(features: xr.DataArray, model: Model, name: str, threads: int | None) -> Any:
@@ -108,8 +102,8 @@ def _apply(features: xr.DataArray, model: Model, name: str, threads: int | None)
     if not is_lazy(features):
         return _classify_stack(np.asarray(features.data), model, name, threads)
     data = features.data.rechunk({axis: -1})
-    dtype: Any = np.float32 if name == "probability" else np.uint8
-    if name == "probability":
+    dtype: Any = np.uint8 if name == "land_cover" else np.float32
+    if name != "land_cover":
         chunks = (*data.chunks[:axis], (len(model.classes),), *data.chunks[axis + 1 :])
         return data.map_blocks(
             _classify_stack, model, name, 1, dtype=dtype, chunks=chunks, meta=np.empty((0,) * data.ndim, dtype)
@@ -123,7 +117,7 @@ def _classify_stack(stack: np.ndarray, model: Model, name: str, threads: int | N
     """Classify ``([time,] feature, y, x)`` in chunks of pixels."""
     *lead, n_features, rows, columns = stack.shape
     planes = np.ascontiguousarray(stack).reshape((math.prod(lead), n_features, rows * columns))
-    if name == "probability":
+    if name != "land_cover":
         out = np.empty((len(planes), len(model.classes), rows * columns), dtype=np.float32)
     else:
         out = np.empty((len(planes), rows * columns), dtype=np.uint8)
@@ -134,7 +128,7 @@ def _classify_stack(stack: np.ndarray, model: Model, name: str, threads: int | N
 
     jobs = [(time, pixels) for time in range(len(planes)) for pixels in chunks(rows * columns)]
     in_threads(work, jobs, threads)
-    shape = (*lead, len(model.classes), rows, columns) if name == "probability" else (*lead, rows, columns)
+    shape = (*lead, len(model.classes), rows, columns) if name != "land_cover" else (*lead, rows, columns)
     return out.reshape(shape)
 
 
@@ -143,12 +137,12 @@ def _classify_chunk(planes: np.ndarray, model: Model, out: np.ndarray) -> None:
     if planes.dtype != np.float32:
         exact = planes.dtype.kind in "iu" and planes.dtype.itemsize <= 2
         planes = planes.astype(np.float32 if exact else np.float64)
-    observed = np.isfinite(planes).all(axis=0)
+    observed = model.plane_observed(planes)
     every = bool(observed.all())
     if not every:
         planes = planes[:, observed]
     if planes.shape[1]:
-        _check_scale(planes, model)
+        check_scale(planes, model)
     if out.ndim == 2:
         found = model.plane_probabilities(planes, exact=False) if planes.shape[1] else np.empty((len(out), 0))
         if every:
@@ -157,31 +151,13 @@ def _classify_chunk(planes: np.ndarray, model: Model, out: np.ndarray) -> None:
             out[:] = np.nan
             out[:, observed] = found
         return
-    codes = np.asarray([*model.legend.codes, UNCLASSIFIED], dtype=np.uint8)
-    labels = codes[model.plane_labels(planes)] if planes.shape[1] else np.empty(0, np.uint8)
+    # codes are 1, 2, 3, ... in the order of the classes, and a rejected pixel, index -1, is UNCLASSIFIED, 0
+    index = model.plane_labels(planes) if planes.shape[1] else np.empty(0, np.int32)
     if every:
-        out[:] = labels
+        np.add(index, 1, out=out, casting="unsafe")
     else:
         out[:] = NO_DATA
-        out[observed] = labels
-
-
-def _check_scale(planes: np.ndarray, model: Model) -> None:
-    """Refuse features that are all far outside the range that the model was trained in, as digital numbers would be."""
-    if model.training_range is None or planes.shape[1] < _FEW:
-        return
-    low, high = model.training_range
-    smallest, largest = planes.min(axis=1), planes.max(axis=1)
-    reach = _FAR * np.maximum(high - low, 1e-6)
-    far = (smallest > high + reach) | (largest < low - reach) | ((low > 0) & (largest > 0) & (largest < low / _FAR))
-    if far.any():
-        i = int(np.flatnonzero(far)[0])
-        names = [name for name, bad in zip(model.features, far, strict=True) if bad]
-        raise ModelRefused(
-            f"features {', '.join(names)} are on another scale than the model's: {model.features[i]} runs from "
-            f"{smallest[i]:g} to {largest[i]:g}, in the training samples from {low[i]:g} to {high[i]:g}; "
-            "give reflectance as in training (0 to 1), with scale and offset applied"
-        )
+        out[observed] = (index + 1).astype(np.uint8)
 
 
 def _wrap(name: str, data: Any, features: xr.DataArray, model: Model) -> xr.DataArray:
@@ -191,10 +167,10 @@ def _wrap(name: str, data: Any, features: xr.DataArray, model: Model) -> xr.Data
     }
     attrs: dict[str, Any] = {"kind": name, "units": "1", "model_sha256": model.sha256, **model.legend.to_attrs()}
     encoding = {"grid_mapping": features.encoding["grid_mapping"]} if "grid_mapping" in features.encoding else {}
-    if name == "probability":
+    if name != "land_cover":
         dims.insert(dims.index("y"), "land_cover")
         kept["land_cover"] = xr.DataArray(list(model.classes), dims="land_cover")
-        attrs["long_name"] = "class probability"
+        attrs["long_name"] = "class probability" if name == "probability" else "area share of the class"
         out = xr.DataArray(data, coords=kept, dims=dims, name=name, attrs=attrs)
     else:
         legend = model.legend.with_unclassified()

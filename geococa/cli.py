@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from geococa.archive import ArchiveResult
+    from geococa.models import Model
 
 PATH = click.Path(path_type=Path)
 FAILED_TILES = 3
@@ -138,19 +139,64 @@ def check(archive: Path, recipe: Path, as_json: bool) -> None:
 @click.argument("archive", type=PATH)
 @click.option("--recipe", required=True, type=PATH, help="Recipe whose [model] section is used.")
 @click.option("--out", required=True, type=PATH, help="Model file to write.")
+@click.option(
+    "--cross-validate", "validate", is_flag=True, help="Test the method on spatial folds and print the result."
+)
+@click.option(
+    "--tune", "trials", type=click.IntRange(1), help="Search the method's settings with so many trials first."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the tables as JSON.")
 @click.pass_context
-def train(ctx: click.Context, archive: Path, recipe: Path, out: Path) -> None:
+def train(
+    ctx: click.Context,
+    archive: Path,
+    recipe: Path,
+    out: Path,
+    validate: bool,
+    trials: int | None,
+    as_json: bool,
+) -> None:
     """Train a model from the recipe's samples and write it to a file.
 
-    Example:  geococa train sample_tiles --recipe sample_tiles/recipe.toml --out coca.model
+    Folds, blocks and buffer are those of the recipe's [model] section; 5 folds where it has none.
+
+    Example:  geococa train sample_tiles --recipe sample_tiles/recipe.toml --out coca.model --cross-validate
     """
-    from geococa.archive import train_model
+    from geococa.archive import training_rows
+    from geococa.models import train as train_method
     from geococa.recipe import Recipe
 
+    settings = Recipe.read(recipe)
+    method, options = settings.model.method, dict(settings.model.options)
+    how: dict[str, Any] = {
+        "method": method,
+        "folds": settings.model.folds or 5,
+        "block_m": settings.model.block_m,
+        "buffer_m": settings.model.buffer_m,
+        "seed": settings.model.seed,
+        "positive": settings.areas.class_name,
+    }
+    tables: dict[str, pd.DataFrame] = {}
     with _progress(ctx.obj["quiet"]) as progress:
-        model = train_model(archive, Recipe.read(recipe), progress=progress)
+        table, names = training_rows(archive, settings, progress=progress)
+        if trials:
+            from geococa.tuning import tune
+
+            found = tune(table, names, trials=trials, progress=progress, **{**options, **how})
+            model, options = found.model, dict(found.settings)
+            tables[f"trials ({found.metric}, mean over folds; chosen by {found.rule})"] = found.trials.reset_index()
+        else:
+            model = train_method(table, names, method=method, seed=settings.model.seed, **options)
+        if validate:
+            from geococa.validation import cross_validate
+
+            tested = cross_validate(table, names, progress=progress, **{**options, **how})
+            tables["folds"], tables["classes"] = tested.by_fold.reset_index(), tested.by_class.reset_index()
+            tables["error matrix (rows = predicted, columns = reference)"] = tested.matrix().reset_index()
     model.write(out)
-    click.echo(f"wrote {out}: {model.kind}, {len(model.features)} features, classes {', '.join(model.classes)}")
+    _print_training(tables, as_json, out, model)
+    if trials and validate and not ctx.obj["quiet"]:
+        click.echo("the settings were chosen on these folds: their scores are a little too good", err=True)
 
 
 @main.command()
@@ -471,6 +517,11 @@ def _read_land_cover(path: Path, classes: str | None, nodata: int | None) -> Any
     from geococa.tiles import read_raster
 
     raster = read_raster(path)
+    if "band" in raster.dims:
+        raise InputRefused(
+            f"{path} has {raster.sizes['band']} bands, a classified map has one; take one out first, for example with "
+            "gdal_translate -b 1"
+        )
     if classes is None:
         if raster.attrs.get("kind") != "land_cover":
             raise InputRefused(f"{path} does not carry class names; name its codes with --classes 1=coca,2=forest,...")
@@ -479,7 +530,27 @@ def _read_land_cover(path: Path, classes: str | None, nodata: int | None) -> Any
         pairs = {int(code): name.strip() for code, name in (part.split("=") for part in classes.split(","))}
     except ValueError:
         raise click.BadParameter(f"expected --classes 1=coca,2=forest,... got {classes!r}") from None
-    return as_land_cover(raster, pairs, nodata=nodata)
+    return as_land_cover(_whole_codes(raster, path), pairs, nodata=nodata)
+
+
+def _whole_codes(raster: Any, path: Path) -> Any:
+    """Class codes stored as floats, as integers; what is NaN becomes no data."""
+    import numpy as np
+
+    from geococa.errors import InputRefused
+
+    if raster.dtype.kind != "f":
+        return raster
+    values = raster.values
+    seen = ~np.isnan(values)
+    wrong = values[seen & ((values != np.rint(values)) | (np.abs(values) > 2**31 - 1))]
+    if wrong.size:
+        raise InputRefused(
+            f"{path} holds {float(wrong[0]):g}, which is no class code; give a classified map, not an index or probabilities"
+        )
+    if not seen.all() and (values[seen] == 255).any():
+        raise InputRefused(f"{path} has both NaN and code 255, which means no data here; give the class another code")
+    return raster.copy(data=np.where(seen, values, 255).astype(np.int32))
 
 
 def _print_table(table: pd.DataFrame, as_json: bool, *, csv: bool = False) -> None:
@@ -489,6 +560,18 @@ def _print_table(table: pd.DataFrame, as_json: bool, *, csv: bool = False) -> No
         click.echo(table.to_csv(index=False), nl=False)
     else:
         click.echo(table.to_string(index=False) if len(table) else "nothing to show")
+
+
+def _print_training(tables: dict[str, pd.DataFrame], as_json: bool, out: Path, model: Model) -> None:
+    """Print what a search and a cross-validation found, then where the model is."""
+    if as_json:
+        found = {name.split(" (")[0]: json.loads(table.to_json(orient="records")) for name, table in tables.items()}
+        click.echo(json.dumps({"model": str(out), "classes_of_model": list(model.classes)} | found, indent=2))
+        return
+    for name, table in tables.items():
+        shown = table.map(lambda value: "none" if value is None else "" if value != value else value).infer_objects()
+        click.echo(f"{name}\n{shown.to_string(index=False, float_format='{:.3f}'.format)}\n")
+    click.echo(f"wrote {out}: {model.kind}, {len(model.features)} features, classes {', '.join(model.classes)}")
 
 
 def _summary(result: ArchiveResult, as_json: bool) -> None:

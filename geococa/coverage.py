@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -14,6 +16,7 @@ import pyproj
 import xarray as xr
 
 from geococa.area_density import ELLIPSOIDAL
+from geococa.coverage_file import coverage_key, read_coverage, write_coverage
 from geococa.errors import CRSMismatch, GridMismatch, InputRefused, ZoneError
 from geococa.grid import Grid
 from geococa.polygons import Rings, into_pixels, rings_of
@@ -68,8 +71,9 @@ class Coverage:
     cell_column: Int32
     cell_fraction: Float
     rings_px: Rings
-    _shapes: ZoneShapes
+    _shapes: ZoneShapes | None
     _areas: dict[str, tuple[Float, Float]] = field(default_factory=dict)
+    _owned: Any = None
 
     def __repr__(self) -> str:
         return (
@@ -106,11 +110,79 @@ class Coverage:
         zone, inside = self.measured()
         return zone - inside
 
-    def measured(self, area: str = ELLIPSOIDAL) -> tuple[Float, Float]:
+    def measured(self, area: str = ELLIPSOIDAL, *, threads: int = 1) -> tuple[Float, Float]:
         """Hectares of each zone, whole and on the raster, on the ellipsoid or in a plane (``"planar:EPSG:32618"``)."""
         if area not in self._areas:
-            self._areas[area] = measured_ha(self._shapes, self.grid, area)
+            # a coverage that was read from a file has hectares, but not the shapes that other measures need
+            shapes = self._shapes or shapes_on_grid(self.zones, self.grid, self._owned)[0]
+            self._areas[area] = measured_ha(shapes, self.grid, area, threads)
         return self._areas[area]
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the coverage to a file that `Coverage.load` reads; `geococa.coverage_file` describes it.
+
+        Parameters
+        ----------
+        path : path
+            File to write; an older one is replaced at once when the new one is whole. The same coverage gives the same
+            bytes.
+
+        Returns
+        -------
+        pathlib.Path
+        """
+        zone_ha, inside_ha = self.measured()
+        rings = self.rings_px
+        names = ("strip_zone", "strip_row", "span_offsets", "span_start", "span_stop")
+        arrays = {
+            **{name: getattr(self, name) for name in (*names, "cell_offsets", "cell_column", "cell_fraction")},
+            "ring_x": rings.x,
+            "ring_y": rings.y,
+            "ring_offsets": rings.ring_offsets,
+            "ring_hole": rings.hole,
+            "zone_rings": rings.zone_rings,
+            "zone_ha": zone_ha,
+            "inside_ha": inside_ha,
+        }
+        return write_coverage(Path(path), arrays, coverage_key(self.zones, self.grid, self._owned), self.grid.shape)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], zones: GeoDataFrame, grid: Grid, *, owned: Any = None) -> Coverage:
+        """Read a coverage that was saved, for the very zones and grid that it was made from.
+
+        Parameters
+        ----------
+        path : path
+            From `Coverage.save`.
+        zones, grid, owned
+            As `geococa.coverage_fraction` was given them.
+
+        Raises
+        ------
+        GridMismatch
+            The file was made from another grid, other zones or other owned ground.
+        InputRefused
+            The file is no coverage, or damaged.
+
+        Examples
+        --------
+        >>> import geopandas, pathlib, shapely, tempfile
+        >>> zones = geopandas.GeoDataFrame({"zone": ["a"]}, geometry=[shapely.box(0, 0, 15, 10)], crs="EPSG:32618")
+        >>> grid = Grid("EPSG:32618", (10, 0, 0, 0, -10, 20), (2, 2))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = coverage_fraction(zones, grid).save(pathlib.Path(folder) / "a.npz")
+        ...     Coverage.load(path, zones, grid)
+        <Coverage: 1 zones on 2 x 2 cells, 1 strips, 1 spans, 1 border cells>
+        """
+        zones = _named(zones)
+        a = read_coverage(Path(path), coverage_key(zones, grid, owned), len(zones), grid.shape)
+        rings = Rings(a["ring_x"], a["ring_y"], a["ring_offsets"], a["ring_hole"], a["zone_rings"])
+        sparse = (
+            a["strip_zone"], a["strip_row"], a["span_offsets"], a["span_start"], a["span_stop"],
+            a["cell_offsets"], a["cell_column"], a["cell_fraction"],
+        )  # fmt: skip
+        areas = {ELLIPSOIDAL: (a["zone_ha"], a["inside_ha"])}
+        return cls(zones, grid, *sparse, rings, None, areas, owned)
 
     def strips(self, row_start: int = 0, row_stop: int | None = None) -> Int64:
         """Numbers of the strips in some rows, in order of zone and row."""
@@ -216,7 +288,9 @@ def coverage_fraction(
     Notes
     -----
     An edge is the straight line between its vertices in the CRS of the zones. Where the grid has another CRS,
-    vertices are added until the edges follow that line to 1e-7 of the zone's area.
+    vertices are added until the edges follow that line to 1e-9 of the zone's area, or to a micrometre. The same edges
+    result on every grid of a CRS, and ground owned ends between cells at a tile of the same lattice, so that tiles
+    give what the whole raster gives.
 
     Examples
     --------
@@ -229,7 +303,7 @@ def coverage_fraction(
     zones = _named(zones)
     shapes, pixels = shapes_on_grid(zones, grid, owned)
     arrays = _sweep(pixels, grid.shape, zones, threads)
-    share = Coverage(zones, grid, *arrays, pixels, shapes)
+    share = Coverage(zones, grid, *arrays, pixels, shapes, {}, owned)
     if not share.strip_row.size and not allow_outside:
         raise CRSMismatch(_no_overlap(zones, grid))
     return share
@@ -292,28 +366,29 @@ def _tasks(rings: Rings, rows: int, threads: int) -> Iterable[tuple[int, int, in
     vertices = rings.ring_offsets[rings.zone_rings]
     cost = np.diff(vertices) + 20
     share = cost.sum() / (8 * threads)
-    tasks, first, load = [], 0, 0.0
-    for zone in range(zones):
-        if cost[zone] > 2 * share:
-            if zone > first:
-                tasks.append((first, zone, 0, rows))
-            bounds = _row_range(rings, zone, rows)
-            cuts = np.unique(np.linspace(bounds[0], bounds[1], 4 * threads + 1).astype(int))
-            tasks += [(zone, zone + 1, int(a), int(b)) for a, b in pairwise(cuts)]
-            first, load = zone + 1, 0.0
-            continue
-        load += cost[zone]
-        if load >= share:
-            tasks.append((first, zone + 1, 0, rows))
-            first, load = zone + 1, 0.0
-    if first < zones:
-        tasks.append((first, zones, 0, rows))
+    large = {}
+    for zone in np.flatnonzero(cost > 2 * share).tolist():
+        low, high = _row_range(rings, zone, rows)
+        if high > low:
+            large[zone] = np.unique(np.linspace(low, high, 4 * threads + 1).astype(int)).tolist()
+    # the others in groups that end where their running cost passes a multiple of the share, or at a large zone
+    cost[list(large)] = 0
+    ends = np.flatnonzero(np.diff(np.cumsum(cost) // share)) + 1
+    borders = sorted({0, zones, *ends.tolist(), *large, *(zone + 1 for zone in large)})
+    tasks: list[tuple[int, int, int, int]] = []
+    for first, last in pairwise(borders):
+        if first in large:
+            tasks += [(first, last, start, stop) for start, stop in pairwise(large[first])]
+        else:
+            tasks.append((first, last, 0, rows))
     return tasks
 
 
 def _row_range(rings: Rings, zone: int, rows: int) -> tuple[int, int]:
     low, high = rings.ring_offsets[rings.zone_rings[zone : zone + 2]]
     y = rings.y[low:high]
+    if not y.size:
+        return 0, 0
     return int(np.clip(np.floor(y.min()), 0, rows)), int(np.clip(np.ceil(y.max()), 0, rows))
 
 

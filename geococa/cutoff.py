@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import xarray as xr
 
-from geococa._checks import check_dims, check_kind, check_same_grid
 from geococa.errors import AccuracyError, InputRefused
-from geococa.legend import NO_DATA, Legend
+from geococa.image_ages import age_table
 from geococa.survey_estimators import normal_quantile
-
-if TYPE_CHECKING:
-    from geococa.coverage import Coverage
 
 __all__ = ["LINES", "Hazards", "age_table", "cutoff_area", "hazards_from_change"]
 
@@ -109,79 +104,6 @@ def hazards_from_change(
     return Hazards(*(float(value * per_share) for value in (up, down, *error)))
 
 
-def age_table(
-    land_cover: xr.DataArray,
-    image_age_days: xr.DataArray,
-    share: Coverage,
-    *,
-    class_name: str = "coca",
-    bin_days: float = 15.0,
-) -> pd.DataFrame:
-    """Add up hectares by zone and age of the image, for `cutoff_area`.
-
-    Parameters
-    ----------
-    land_cover : xarray.DataArray
-        uint8 ``(y, x)``, 255 = not observed.
-    image_age_days : xarray.DataArray
-        float ``(y, x)``, days from the image to the cut-off date, negative for later images; NaN = not observed.
-    share : Coverage
-        From `geococa.coverage_fraction` on the same grid.
-    class_name : str
-        Class in question.
-    bin_days : float
-        Ages are grouped so far; a group carries its area-weighted mean age.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``zone, image_age_days, coca_ha, other_ha, unseen_ha``, one row a zone and age group; unseen hectares (also those
-        off the raster) on the first row of each zone.
-    """
-    check_kind(land_cover, "land_cover")
-    for name, array in (("land_cover", land_cover), ("image_age_days", image_age_days)):
-        if set(array.dims) != {"y", "x"}:
-            check_dims(array, "y", "x")
-            raise InputRefused(f"{name} must be one date's (y, x) layer; select it with .sel(time=...)")
-    grid = check_same_grid(land_cover, image_age_days, names=("land_cover", "image_age_days"))
-    if not grid.same_as(share.grid):
-        raise InputRefused(
-            "share was made for another grid than the map's; make it with coverage_fraction(zones, Grid.from_xarray(map))"
-        )
-    code = Legend.from_attrs(land_cover.attrs).code(class_name)
-    labels, ages = (
-        np.asarray(land_cover.transpose("y", "x").values),
-        np.asarray(image_age_days.transpose("y", "x").values),
-    )
-    areas = np.asarray(grid.cell_area_ha())
-    rows: list[dict[str, Any]] = []
-    for number, zone in enumerate(share.zone_names):
-        row, col, part = share.cells(zone)
-        hectares = part * np.broadcast_to(areas, grid.shape)[row, col]
-        label, age = labels[row, col], ages[row, col].astype(float)
-        seen = (label != NO_DATA) & np.isfinite(age)
-        group = np.floor(age[seen] / bin_days).astype(np.int64)
-        unseen = float(share.zone_ha[number] - hectares[seen].sum())
-        found = (
-            pd.DataFrame(
-                {
-                    "group": group,
-                    "ha": hectares[seen],
-                    "age": age[seen] * hectares[seen],
-                    "coca_ha": np.where(label[seen] == code, hectares[seen], 0.0),
-                }
-            )
-            .groupby("group")
-            .sum()
-        )
-        if found.empty:
-            rows.append({"zone": zone, "image_age_days": 0.0, "coca_ha": 0.0, "other_ha": 0.0, "unseen_ha": unseen})
-        for position, (ha, age_ha, coca) in enumerate(found[["ha", "age", "coca_ha"]].to_numpy(dtype=float)):
-            figures = {"zone": zone, "image_age_days": age_ha / ha, "coca_ha": coca, "other_ha": ha - coca}
-            rows.append(figures | {"unseen_ha": unseen if position == 0 else 0.0})
-    return pd.DataFrame(rows)
-
-
 def cutoff_area(
     ages: pd.DataFrame,
     hazards: Hazards,
@@ -204,7 +126,9 @@ def cutoff_area(
     ----------
     ages : pandas.DataFrame
         One row a zone and image age, as `age_table` makes it: ``zone``, ``image_age_days``, ``coca_ha``, ``other_ha``, perhaps
-        ``unseen_ha`` and ``coca_se_ha`` (standard error of the observed hectares).
+        ``unseen_ha`` and ``coca_se_ha`` (standard error of the observed hectares). With a column ``year``, as in the
+        ``image_ages`` table of a run, every year is accounted for on its own; the hectares eradicated are then those of
+        one year, so such a table takes none.
     hazards : Hazards
         Rates per year.
     eradicated_ha : mapping of str to float, optional
@@ -224,7 +148,8 @@ def cutoff_area(
     -------
     pandas.DataFrame
         ``zone, line, area_ha, se_ha, ci_low_ha, ci_high_ha``: for each zone, and for all zones together ("all zones"; zones
-        must not overlap), the lines ``observed, age_correction, unseen, eradicated`` and ``total``, which is their sum.
+        must not overlap), the lines ``observed, age_correction, unseen, eradicated`` and ``total``, which is their sum;
+        before them ``year`` where ``ages`` has it.
         ``attrs`` repeats the assumptions.
 
     Raises
@@ -232,6 +157,22 @@ def cutoff_area(
     InputRefused
         Columns are missing, hectares are negative, or more was eradicated than there was.
     """
+    if "year" in ages.columns:
+        if eradicated_ha and ages["year"].nunique() > 1:
+            raise InputRefused("eradicated_ha are the hectares of one year; give the rows of one year of the age table")
+        settings: dict[str, Any] = {
+            "eradicated_ha": eradicated_ha, "replanted_share": replanted_share, "replanted_se": replanted_se,
+            "unseen": unseen, "unseen_share": unseen_share, "unseen_relative_se": unseen_relative_se,
+            "confidence": confidence,
+        }  # fmt: skip
+        yearly = []
+        for year, part in ages.groupby("year", sort=True):
+            yearly.append(cutoff_area(part.drop(columns="year"), hazards, **settings))
+            yearly[-1].insert(0, "year", year)
+        if yearly:
+            joined = pd.concat(yearly, ignore_index=True)
+            joined.attrs = yearly[0].attrs
+            return joined
     table = _checked(ages)
     zones = list(dict.fromkeys(table["zone"]))
     given = {str(key): float(value) for key, value in (unseen_share or {}).items()}

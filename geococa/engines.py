@@ -65,11 +65,16 @@ def in_threads(work: Callable[[T], None], jobs: Sequence[T], threads: int | None
 
 def make_engine(kind: str, arrays: Arrays, settings: Settings) -> Engine:
     """Return the engine of a validated model."""
-    engines: dict[str, type[_Forest | _Boosting | _Gaussian | _SpectralAngle]] = {
+    from geococa.fraction_engine import Unmixing
+    from geococa.series_engine import Warping
+
+    engines: dict[str, type[_Forest | _Boosting | _Gaussian | _SpectralAngle | Unmixing | Warping]] = {
         "forest": _Forest,
         "boosting": _Boosting,
         "gaussian": _Gaussian,
         "spectral_angle": _SpectralAngle,
+        "unmixing": Unmixing,
+        "twdtw": Warping,
     }
     if kind not in engines:
         raise ModelRefused(f"no engine for models of kind {kind!r}; known are {', '.join(engines)}")
@@ -112,6 +117,8 @@ class _Trees(_Scaled):
         self._trees = {name: np.ascontiguousarray(arrays[name]) for name in names}
         self._input = np.dtype(settings.get("input", "float32"))
         self._precision = np.dtype(settings.get("precision", "float64"))
+        # sums in single precision round after every tree, so what is added must be single, too
+        self._trees["value"] = self._trees["value"].astype(self._precision, copy=False)
         self._base = np.asarray(arrays["base"], dtype=self._precision)
         self._walker = make_walker(self._trees)
 
@@ -253,7 +260,7 @@ class _Gaussian(_Scaled):
         from geococa._kernels import gaussian
 
         values = self.scaled(planes)
-        if self._single is None or values.dtype != np.float32 or not np.isfinite(values).all():
+        if self._single is None or values.dtype != np.float32:
             return self._likely(values)
         labels = np.empty(values.shape[1], dtype=np.int32)
         strip = np.zeros(self._single[3].shape[1] * gaussian.LANES, dtype=np.float32)
@@ -281,10 +288,12 @@ def single_gaussian(
     """Arguments of `_kernels.gaussian.likely_classes`, or None where single precision can't hold them.
 
     Features are standardised with numbers that single precision holds exactly, so that only the arithmetic on
-    pixels rounds: by at most ``features + 6`` units of 2**-24 for each component of a whitened vector.
+    pixels rounds: by at most ``features + 6`` units of 2**-24 for each component of a whitened vector. The vector is
+    then off by at most ``tilt = steep * |x| + flat``, so its squared length ``d`` by ``2 sqrt(d) tilt + tilt**2``
+    and rounding, which is no more than ``g d + (1 / g + 1) tilt**2`` for any positive ``g``; no root is left.
     """
     n_classes, n_features = mean.shape
-    size = -(-n_features // 4) * 4
+    size = -(-n_features // 4) * 4 + 2
     with np.errstate(all="ignore"):
         centre = mean.mean(axis=0).astype(np.float32)
         spread = np.sqrt((np.linalg.inv(whitening) ** 2).sum(axis=2)).mean(axis=0)
@@ -296,11 +305,21 @@ def single_gaussian(
         rounding = 1.05 * (n_features + 6) * 2.0**-24
         steep = rounding * np.sqrt((factor**2).sum(axis=(1, 2)))
         flat = rounding * np.sqrt((offset**2).sum(axis=1))
-        parts = [centre, unit, factor, offset, constant, steep, flat]
+        share = steep.max() + flat.max()
+        # 2 percent more than the formulas ask for: the bounds themselves are worked out in single precision
+        growth, still = (2.04 * (1 / share + 1) * part**2 for part in (steep, flat))
+        by_distance = 1.02 * (share + rounding)
+        # a score is half a distance; its own sum rounds, too
+        slope = 0.5 * by_distance + 2 * rounding
+        rest = 0.5 * still + 2 * rounding * np.abs(constant)
+        score_error = 2.04 * np.asarray([slope, 0.5 * growth.max(), rest.max()])
+        distance_error = np.asarray([by_distance, growth.max(), still.max()])
+        parts = [centre, unit, factor, offset, constant + rest, 0.5 * growth]
         single = [np.ascontiguousarray(part, dtype=np.float32) for part in parts]
-    if not all(np.isfinite(part).all() for part in single) or np.abs(single[2]).max() > 1e12:
+        errors = [part.astype(np.float32) for part in (score_error, distance_error)]
+    if not all(np.isfinite(part).all() for part in [*single, *errors]) or np.abs(single[2]).max() > 1e12:
         return None
-    return (*single, np.float32(rounding), np.float32(np.inf if limit is None else limit))
+    return (*single, np.float32(0.5 - slope), *errors, np.float32(np.inf if limit is None else limit))
 
 
 class _SpectralAngle(_Scaled):

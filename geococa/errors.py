@@ -13,6 +13,7 @@ __all__ = [
     "MissingExtra",
     "ModelRefused",
     "NoPositives",
+    "OffsetConflict",
     "RecipeError",
     "SampleLeak",
     "UnknownOffset",
@@ -50,6 +51,10 @@ class CRSMismatch(GridMismatch):
 
 class UnknownOffset(InputRefused):
     """The scale or offset of a product is not known, so its digital numbers are not reflectance."""
+
+
+class OffsetConflict(InputRefused):
+    """The data of a series contradict their offsets: some dates are shifted against the others, or none can be right."""
 
 
 class ZoneError(InputRefused):

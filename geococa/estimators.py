@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from geococa.boosters import lightgbm_booster, lightgbm_classifier, xgboost_booster, xgboost_classifier
+from geococa.catboost_trees import catboost_model
 from geococa.errors import ModelRefused
 from geococa.tree_arrays import Parts, Tree, assemble_trees
 
@@ -95,6 +96,29 @@ def _forest(estimator: Any) -> Parts:
     labels = list(estimator.classes_)
     arrays = assemble_trees(trees, np.zeros(len(labels)))
     return Parts("forest", arrays, {"input": "float32"}, labels)
+
+
+def _regression_forest(estimator: Any) -> Parts:
+    """Forest of regression trees whose outputs are class fractions; one output is that of the first of two classes."""
+    members = estimator.estimators_ if hasattr(estimator, "estimators_") else [estimator]
+    outputs = int(estimator.n_outputs_)
+    trees = []
+    for member in members:
+        tree = _sklearn_tree(member.tree_)
+        rows = member.tree_.value[:, :, 0]
+        rows = np.column_stack([rows[:, 0], 1.0 - rows[:, 0]]) if outputs == 1 else rows
+        total = rows.sum(axis=1, keepdims=True)
+        if (np.abs(total - 1) > 1e-6).any() or rows.min() < -1e-9:
+            raise ModelRefused(
+                f"the outputs of {type(estimator).__name__} are not class fractions: leaves hold values down to "
+                f"{rows.min():.4g} and sums of {total.min():.4g} to {total.max():.4g}; fit it, with means in its "
+                "leaves, to fractions that are not negative and sum to 1"
+            )
+        rows = np.maximum(rows, 0.0)
+        trees.append(replace(tree, rows=rows / rows.sum(axis=1, keepdims=True)))
+    labels = list(range(max(outputs, 2)))
+    arrays = assemble_trees(trees, np.zeros(len(labels)))
+    return Parts("forest", arrays, {"input": "float32", "output": "fraction"}, labels)
 
 
 def _gradient_boosting(estimator: Any) -> Parts:
@@ -207,6 +231,10 @@ def feature_names(parts: Parts, features: Sequence[str] | None) -> tuple[str, ..
 def class_names(parts: Parts, classes: Sequence[str] | None) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Names in the model's order, and the position of each of the source's classes among them."""
     own = [str(label) for label in parts.labels]
+    if classes is None and parts.settings.get("output") == "fraction":
+        raise ModelRefused(
+            f"the {len(own)} outputs of a regressor have no names; give classes=[...] in the order of its outputs"
+        )
     names = tuple(str(name) for name in classes) if classes is not None else tuple(own)
     if len(names) != len(own):
         raise ModelRefused(f"the estimator has {len(own)} classes {own}, got {len(names)} names {list(names)}")
@@ -222,6 +250,9 @@ _CONVERTERS: dict[str, Callable[[Any], Parts]] = {
     "sklearn.RandomForestClassifier": _forest,
     "sklearn.ExtraTreesClassifier": _forest,
     "sklearn.DecisionTreeClassifier": _forest,
+    "sklearn.RandomForestRegressor": _regression_forest,
+    "sklearn.ExtraTreesRegressor": _regression_forest,
+    "sklearn.DecisionTreeRegressor": _regression_forest,
     "sklearn.GradientBoostingClassifier": _gradient_boosting,
     "sklearn.HistGradientBoostingClassifier": _hist_gradient_boosting,
     "sklearn.QuadraticDiscriminantAnalysis": _quadratic_discriminant,
@@ -230,4 +261,6 @@ _CONVERTERS: dict[str, Callable[[Any], Parts]] = {
     "lightgbm.Booster": lightgbm_booster,
     "xgboost.XGBClassifier": xgboost_classifier,
     "xgboost.Booster": xgboost_booster,
+    "catboost.CatBoostClassifier": catboost_model,
+    "catboost.CatBoost": catboost_model,
 }

@@ -31,6 +31,7 @@ def extract_samples(
     *,
     class_column: str = "class",
     year_column: str = "year",
+    keep_partial: bool = False,
 ) -> pd.DataFrame:
     """Read the feature values under reference samples.
 
@@ -45,6 +46,8 @@ def extract_samples(
         float ``(time, feature, y, x)`` or ``(feature, y, x)``, NaN = not observed; numpy or Dask.
     class_column, year_column : str
         Columns of ``samples`` with the class name and the year. The year column may be missing.
+    keep_partial : bool
+        Keep pixel-years of which some features are missing, as ``train(method="twdtw")`` takes them.
 
     Returns
     -------
@@ -96,7 +99,8 @@ def extract_samples(
     rows = _pixel_years(pixels, wanted)
     rows, claims = _settle_claims(rows, classes, grid.shape)
     values = _values_at(features, rows)
-    seen = ~np.isnan(values).any(axis=1)
+    gone = np.isnan(values)
+    seen = ~(gone.all(axis=1) if keep_partial else gone.any(axis=1))
     counts |= claims | {"unobserved": int((~seen).sum())}
     table = _as_table(rows[seen], values[seen], features, grid, classes, samples, year_column, slices)
     table.attrs.update({"crs": grid.crs.to_wkt()} | counts)

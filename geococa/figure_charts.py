@@ -17,7 +17,14 @@ from geococa.legend import PALETTE
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["area_series_figure", "edge_profile_figure", "error_matrix_figure", "plain_text", "transitions_figure"]
+__all__ = [
+    "area_series_figure",
+    "edge_profile_figure",
+    "error_matrix_figure",
+    "plain_text",
+    "reliability_diagram",
+    "transitions_figure",
+]
 
 _INK, _SOFT, _COCA, _TRUTH, _GREY = "#17211d", "#55615b", "#b8124f", "#00629c", "#8f979e"
 
@@ -263,6 +270,75 @@ def edge_profile_figure(profile: pd.DataFrame, *, title: str | None = None, widt
     axes.set_title(title or "Distance to the edge", loc="left", fontweight="bold")
     axes.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+def reliability_diagram(table: pd.DataFrame, *, title: str | None = None, width_in: float = 6.5) -> Figure:
+    """Predicted probability against the observed share, one panel a class, with the number of rows below.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From `geococa.reliability`.
+    title : str, optional
+        Title.
+    width_in : float
+        Width in inches.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    InputRefused
+        Columns are missing, or there is no row.
+    """
+    wanted = ("class", "bin_low", "bin_high", "mean_predicted", "observed_share", "ci_low", "ci_high", "n")
+    missing = [name for name in wanted if name not in table.columns]
+    if missing or not len(table):
+        raise InputRefused(
+            f"the table lacks {missing} or has no row ({len(table)}); expected that of geococa.reliability"
+        )
+    names = list(dict.fromkeys(table["class"].astype(str)))
+    columns = min(3, len(names))
+    rows = -(-len(names) // columns)
+    figure = _figure(width_in if columns > 1 else min(width_in, 4.0), 0.5 + 2.3 * rows)
+    if title:
+        figure.suptitle(plain_text(title), x=0.01, ha="left", fontweight="bold", fontsize=10)
+    for panel, name in enumerate(names):
+        axes = figure.add_subplot(rows, columns, panel + 1)
+        _reliability_panel(axes, table[table["class"].astype(str) == name], name)
+        if panel % columns == 0:
+            axes.set_ylabel("observed share")
+        if panel >= len(names) - columns:
+            axes.set_xlabel("predicted probability")
+    return figure
+
+
+def _reliability_panel(axes: Any, part: pd.DataFrame, name: str) -> None:
+    """Draw one class: the diagonal, intervals, points, and how many rows each bin holds."""
+    x, share, low, high, n, left, right = (
+        part[column].to_numpy(np.float64)
+        for column in ("mean_predicted", "observed_share", "ci_low", "ci_high", "n", "bin_low", "bin_high")
+    )
+    height = 0.18 * n / n.max()
+    axes.bar(left, height, width=np.maximum(right - left, 0.004), align="edge", color=_GREY, alpha=0.35, linewidth=0)
+    axes.plot([0, 1], [0, 1], color=_SOFT, linewidth=0.8, linestyle=(0, (4, 3)))
+    color = _class_color(name)
+    axes.vlines(x, low, high, color=color, linewidth=1.4, alpha=0.55)
+    axes.plot(x, share, color=color, linewidth=1.2, marker="o", markersize=4)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    axes.set_aspect("equal")
+    axes.tick_params(labelsize=7.5, color=_SOFT)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_title(plain_text(name.replace("_", " ")), loc="left", fontweight="bold", fontsize=9, pad=16)
+    note = f"n = {n.sum():,.0f}"
+    if "calibration_error" in part.columns:
+        note += f", calibration error {float(part['calibration_error'].iloc[0]):.3f}"
+    if "brier_score" in part.columns:
+        note += f", Brier {float(part['brier_score'].iloc[0]):.3f}"
+    axes.text(0.0, 1.03, note, transform=axes.transAxes, va="bottom", fontsize=6, color=_SOFT)
 
 
 def plain_text(text: str) -> str:

@@ -21,6 +21,7 @@ from geococa.figure_charts import (
     edge_profile_figure,
     error_matrix_figure,
     plain_text,
+    reliability_diagram,
     transitions_figure,
 )
 from geococa.figure_maps import add_north_arrow, add_scale_bar, add_zones, map_axes, pooled_image
@@ -36,6 +37,7 @@ __all__ = [
     "edge_profile_figure",
     "error_matrix_figure",
     "map_figure",
+    "reliability_diagram",
     "save_figure",
     "transitions_figure",
 ]

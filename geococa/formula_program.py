@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from geococa.errors import InputRefused
 from geococa.formulas import Node
 
 __all__ = ["Program", "compile_formulas", "evaluate"]
@@ -24,7 +23,7 @@ class Program:
     bands : tuple of str
         Bands that it reads.
     code : numpy.ndarray
-        int64 ``(steps, 4)``, see `geococa._kernels.spectral.run_program`.
+        int64 ``(steps, 4)``, see `geococa._kernels.spectral`: for `run_single` in single precision, else for `run_program`.
     constants : numpy.ndarray
         float64 ``(k,)``.
     rows : int
@@ -71,13 +70,22 @@ def evaluate(programs: Sequence[Program], bands: Mapping[str, np.ndarray], out: 
     """
     from geococa._kernels import spectral
 
+    size = out.shape[1]
+    length = min(spectral.BLOCK, size)
+    parts = []
     for program in programs:
-        read = tuple(bands[name] for name in program.bands)
-        padded = read + (read[:1] or (np.empty(0, np.float32),)) * (spectral.MOST_BANDS - len(read))
+        block = np.zeros((max(len(program.bands), 1), length), np.float32)
         scratch = np.zeros((program.rows, spectral.STRIP_BYTES // program.dtype.itemsize), program.dtype)
-        # only the uncompiled kernel would warn: overflow and 0 / 0 are data here, and become NaN
-        with np.errstate(all="ignore"):
-            spectral.run_program(padded, program.code, program.constants, scratch, out)
+        single = program.dtype == np.float32
+        parts.append((program, block, scratch, spectral.run_single if single else spectral.run_program))
+    # only the uncompiled kernel would warn: overflow and 0 / 0 are data here, and become NaN
+    with np.errstate(all="ignore"):
+        for begin in range(0, size, spectral.BLOCK):
+            count = min(spectral.BLOCK, size - begin)
+            for program, block, scratch, run in parts:
+                for row, name in zip(block, program.bands, strict=False):
+                    row[:count] = bands[name][begin : begin + count]
+                run(block, count, program.code, program.constants, scratch, begin, out)
 
 
 def _ulps(node: Node) -> float:
@@ -152,28 +160,32 @@ def _compile(formulas: Mapping[int, Node], dtype: np.dtype[np.floating]) -> Prog
     results = {target: builder.number(node) for target, node in formulas.items()}
     values = list(builder.values)
     bands = tuple(dict.fromkeys(name for kind, _, _, name, _ in values if kind == "band"))
-    if len(bands) > spectral.MOST_BANDS:
-        raise InputRefused(
-            f"formulas asked for together use {len(bands)} bands, at most {spectral.MOST_BANDS} are possible; "
-            "compute them in two calls"
-        )
     constants = [number for number, key in enumerate(values) if key[0] == "constant"]
     rows = {number: row for row, number in enumerate(constants)}
+    single = dtype == np.float32
+    rows |= {number: -1 - bands.index(key[3]) for number, key in enumerate(values) if key[0] == "band"}
+    fixed = set(rows)
     free: list[int] = []
     height = len(constants)
     last = _last_uses(values, results)
     code: list[tuple[int, int, int, int]] = []
-    for number, (kind, a, b, name, _) in enumerate(values):
-        if kind != "constant" and number in last:
-            row = free.pop() if free else height
-            height = max(height, row + 1)
+    for number, (kind, a, b, _, _) in enumerate(values):
+        targets = [target for target, value in results.items() if value == number]
+        if number not in fixed and number in last:
+            # what no later step reads goes straight to the output
+            direct = single and len(targets) == 1 and last[number] == number
+            row = spectral.OUTPUT + targets[0] if direct else (free.pop() if free else height)
+            if direct:
+                fixed.add(number)
+                targets = []
+            else:
+                height = max(height, row + 1)
             rows[number] = row
-            code.append(_step(kind, row, bands.index(name) if kind == "band" else rows.get(a, 0), rows.get(b, 0)))
-        code += [(spectral.STORE, target, rows[number], 0) for target, value in results.items() if value == number]
+            code.append((getattr(spectral, kind.upper()), row, rows.get(a, 0), rows.get(b, 0)))
+        first = spectral.OUTPUT if single else 0
+        code += [(spectral.STORE, first + target, rows[number], 0) for target in targets]
         # a row is given back only after the step that reads it last, so no step writes what it reads
-        free += [
-            rows[v] for v in dict.fromkeys((a, b, number)) if v >= 0 and last.get(v) == number and v not in constants
-        ]
+        free += [rows[v] for v in dict.fromkeys((a, b, number)) if v >= 0 and last.get(v) == number and v not in fixed]
     table = np.array(code, dtype=np.int64).reshape(-1, 4)
     return Program(bands, table, np.array([values[v][4] for v in constants], float), max(height, 1), dtype)
 
@@ -187,11 +199,3 @@ def _last_uses(values: Sequence[tuple[str, int, int, str, float]], results: Mapp
                 if operand >= 0:
                     last[operand] = max(last.get(operand, -1), number)
     return last
-
-
-def _step(kind: str, row: int, a: int, b: int) -> tuple[int, int, int, int]:
-    from geococa._kernels import spectral
-
-    if kind == "band":
-        return spectral.LOAD, row, a, 0
-    return getattr(spectral, kind.upper()), row, a, b

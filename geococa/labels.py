@@ -10,9 +10,10 @@ from geococa.errors import InputRefused, KindMismatch
 from geococa.legend import NO_DATA, UNCLASSIFIED, Legend
 from geococa.sieving import sieve, sieve_strips
 from geococa.smoothing import majority, smooth
-from geococa.years import estimate_transitions, persistence_matrix, stabilise
+from geococa.years import EVIDENCE, estimate_transitions, persistence_matrix, stabilise
 
 __all__ = [
+    "EVIDENCE",
     "estimate_transitions",
     "label",
     "majority",

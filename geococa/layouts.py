@@ -9,162 +9,35 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
-from affine import Affine
-
-from geococa.errors import CRSMismatch, GridMismatch, InputRefused
+from geococa.duplicates import newest_products
+from geococa.errors import GridMismatch, InputRefused
 from geococa.grid import Grid
 from geococa.landsat_mtl import read_mtl
 from geococa.metadata import ProductMetadata, read_sentinel2_metadata
-from geococa.rasters import Header, crs_of, read_header
+from geococa.rasters import Header, read_header
+from geococa.scene_refs import UNKNOWN_SENSOR, BandFile, SceneRef, TileRef, cells_per_side, finest
 from geococa.sensors import COMMON_NAMES, QUALITIES, Sensor, get_sensor, landsat_family
 from geococa.stac_items import read_stac_item
 
-__all__ = ["BandFile", "SceneRef", "TileRef", "tile_in", "tile_of"]
+__all__ = [
+    "UNKNOWN_SENSOR",
+    "BandFile",
+    "SceneRef",
+    "TileRef",
+    "cells_per_side",
+    "finest",
+    "is_product",
+    "tile_in",
+    "tile_of",
+]
 
-UNKNOWN_SENSOR = "unknown"
 _RASTER = re.compile(r"\.(tiff?|jp2)$", re.IGNORECASE)
 _IDS = re.compile(r"[A-Za-z0-9_.-]{1,100}")
-
-
-@dataclass(frozen=True)
-class BandFile:
-    """Where one band of a scene is: file, band number, and what its header said."""
-
-    path: str
-    driver: str
-    index: int
-    shape: tuple[int, int]
-    transform: tuple[float, ...]
-    crs_wkt: str
-    dtype: str
-    nodata: float | None
-    valid: tuple[float | None, float | None] = (None, None)
-
-    @classmethod
-    def of(cls, header: Header, index: int = 1) -> BandFile:
-        """Band ``index`` (from 1) of a raster."""
-        return cls(
-            header.path,
-            header.driver,
-            index,
-            header.shape,
-            header.transform,
-            header.crs_wkt,
-            header.dtypes[index - 1],
-            header.nodata[index - 1],
-        )
-
-    @property
-    def cell_area(self) -> float:
-        """Area of a cell in squared units of the CRS."""
-        return float(abs(Affine(*self.transform).determinant))
-
-    @property
-    def grid(self) -> Grid:
-        """Grid of the file."""
-        return Grid(crs_of(self.crs_wkt), Affine(*self.transform), self.shape)
-
-
-@dataclass(frozen=True)
-class SceneRef:
-    """One date of a tile, as found on disk.
-
-    Attributes
-    ----------
-    id : str
-        Product id, or the file's name.
-    datetime : datetime.datetime
-        Sensing time, UTC.
-    path : str
-        Folder or file.
-    sensor : str
-        Sensor name, ``"unknown"`` where neither metadata nor the caller say it.
-    files : dict of str to BandFile
-        By variable name; quality bands among them.
-    default : tuple of str
-        Bands that are opened where none are asked for.
-    scale, offset : dict of str to float
-        By variable name; bands whose numbers are not known are absent.
-    baseline : str
-        Processing baseline or software version.
-    problem : str
-        Why scale and offset are not known.
-    """
-
-    id: str
-    datetime: datetime
-    path: str
-    sensor: str
-    files: Mapping[str, BandFile] = field(hash=False)
-    default: tuple[str, ...]
-    scale: Mapping[str, float] = field(hash=False)
-    offset: Mapping[str, float] = field(hash=False)
-    baseline: str = ""
-    problem: str = ""
-
-    @property
-    def quality(self) -> tuple[str, ...]:
-        """Names of its quality bands."""
-        return tuple(name for name in self.files if name in QUALITIES)
-
-    def band_file(self, name: str) -> BandFile | None:
-        """File of a band; ``nir`` is served by ``nir08`` and the reverse where a sensor has only the other."""
-        other = {"nir": "nir08", "nir08": "nir"}.get(name, name)
-        return self.files.get(name) or self.files.get(other)
-
-    def coefficient(self, name: str, values: Mapping[str, float]) -> float:
-        """Scale or offset of a band, NaN where it is not known."""
-        other = {"nir": "nir08", "nir08": "nir"}.get(name, name)
-        return values.get(name if name in self.files else other, float("nan"))
-
-
-@dataclass(frozen=True)
-class TileRef:
-    """A tile: its grid and its scenes, found without reading a pixel.
-
-    Attributes
-    ----------
-    tile : str
-        Tile id: the name of its folder or file.
-    path : str
-        Folder or file.
-    sensor : str
-        Sensor of its scenes.
-    grid : Grid
-        Finest grid among its reflectance and quality bands.
-    scenes : tuple of SceneRef
-        In order of time.
-    """
-
-    tile: str
-    path: str
-    sensor: str
-    grid: Grid
-    scenes: tuple[SceneRef, ...]
-
-    @property
-    def years(self) -> tuple[int, ...]:
-        """Calendar years (UTC) with at least one scene."""
-        return tuple(sorted({scene.datetime.year for scene in self.scenes}))
-
-    @property
-    def bands(self) -> tuple[str, ...]:
-        """Names of bands that every scene can give."""
-        common = set.intersection(*({*scene.files} for scene in self.scenes))
-        if common & {"nir", "nir08"}:
-            common |= {"nir", "nir08"}
-        first = self.scenes[0].files
-        return tuple(
-            sorted(
-                common - set(QUALITIES),
-                key=lambda name: (name not in first, list(first).index(name) if name in first else 0),
-            )
-        )
 
 
 def tile_of(
@@ -200,17 +73,17 @@ def tile_of(
 
 def tile_in(place: Path, sensor: Sensor | None, date: str | datetime | None = None) -> TileRef | None:
     """Return the tile that a folder or file is, or None where it holds no scene."""
-    scenes = scenes_of(place, sensor, date)
-    if not scenes:
+    found = scenes_of(place, sensor, date)
+    if not found:
         return None
     name = place.stem if place.is_file() else place.resolve().name
     if not _IDS.fullmatch(name):
         raise InputRefused(
             f"{place}: a tile's name must be of letters, digits, '_', '.', '-', at most 100; got {name!r}"
         )
-    scenes = sorted(scenes, key=lambda scene: (scene.datetime, scene.id))
+    scenes = newest_products(sorted(found, key=lambda scene: (scene.datetime, scene.id)))
     sensors = sorted({scene.sensor for scene in scenes})
-    return TileRef(name, str(place), ", ".join(sensors), _tile_grid(place, scenes), tuple(scenes))
+    return TileRef(name, str(place), ", ".join(sensors), _tile_grid(place, scenes), scenes)
 
 
 def scenes_of(place: Path, sensor: Sensor | None = None, date: str | datetime | None = None) -> list[SceneRef]:
@@ -234,51 +107,7 @@ def is_product(folder: Path) -> bool:
     )
 
 
-def finest(files: Iterable[BandFile]) -> BandFile:
-    """File with the smallest cells, the first of several."""
-    return min(files, key=lambda file: file.cell_area)
-
-
-def cells_per_side(file: BandFile, target: BandFile | Grid, name: str) -> int:
-    """How many cells of the target grid lie along one side of a file's cell.
-
-    Raises
-    ------
-    CRSMismatch, GridMismatch
-        The grids do not share CRS, origin and extent, or the ratio is not a whole number.
-    """
-    grid = target.grid if isinstance(target, BandFile) else target
-    mine = file.grid
-    if not (mine.crs == grid.crs or mine.crs.equals(grid.crs, ignore_axis_order=True)):
-        raise CRSMismatch(
-            f"{file.path}: band {name} is in {mine.crs.to_string()[:60]}, the tile in {grid.crs.to_string()[:60]}; "
-            "keep one CRS in a tile"
-        )
-    ratio = (mine.transform.a / grid.transform.a) if grid.transform.a else mine.transform.b / grid.transform.b
-    factor: int = round(ratio)
-    fitting = factor >= 1 and all(
-        abs(a - factor * b) <= 1e-6 * abs(ratio) * max(abs(grid.transform.a), abs(grid.transform.b))
-        for a, b in zip(_linear(mine.transform), _linear(grid.transform), strict=True)
-    )
-    # how far apart the first corners are, in cells of the tile
-    inverse = ~grid.transform
-    x, y = mine.transform.c, mine.transform.f
-    corner = (inverse.a * x + inverse.b * y + inverse.c, inverse.d * x + inverse.e * y + inverse.f)
-    covered = all(0 <= factor * n - m < factor for n, m in zip(mine.shape, grid.shape, strict=True))
-    if not fitting or max(abs(v) for v in corner) > 1e-3 or not covered:
-        raise GridMismatch(
-            f"{file.path}: band {name} has {mine.shape} cells at {tuple(mine.transform)[:6]}, the tile {grid.shape} at "
-            f"{tuple(grid.transform)[:6]}; expected the same corner and a whole number of cells to a side, "
-            "bring it onto the tile's grid first"
-        )
-    return factor
-
-
-def _linear(transform: Affine) -> tuple[float, float, float, float]:
-    return transform.a, transform.b, transform.d, transform.e
-
-
-def _tile_grid(place: Path, scenes: list[SceneRef]) -> Grid:
+def _tile_grid(place: Path, scenes: Iterable[SceneRef]) -> Grid:
     """Grid that all scenes share: that of each scene's finest default band."""
     anchors = []
     for scene in scenes:
@@ -529,6 +358,9 @@ def _file_scene(file: Path, given: Sensor | None, date: str | datetime | None) -
         raise InputRefused(f"{file}: no date in its name or tags; give date='YYYY-MM-DD'")
     names = list(_band_names(file, header, sensor))
     files = {name: BandFile.of(header, index) for index, name in enumerate(names, start=1)}
+    if sensor is not None and _numbered(sensor):
+        # the description says which bands of which files are meant; the rest is not looked at
+        files = {name: file for name, file in files.items() if sensor.find(name) or sensor.quality_band(name)}
     if sensor is None:
         sensor = Sensor(UNKNOWN_SENSOR, ())
     base = ProductMetadata(
@@ -542,11 +374,12 @@ def _file_scene(file: Path, given: Sensor | None, date: str | datetime | None) -
         str(file),
         sensor.name,
         {name: _defined(entry, name, sensor) for name, entry in files.items()},
-        tuple(n for n in names if n not in QUALITIES and roles.get(n, "reflectance") == "reflectance"),
+        tuple(n for n in files if n not in QUALITIES and roles.get(n, "reflectance") == "reflectance"),
         {name: pair[0] for name, pair in scaling.items()},
         {name: pair[1] for name, pair in scaling.items()},
         metadata.baseline if metadata else "",
         "" if scaling else base.problem,
+        next((quality for quality in sensor.quality if quality.name == "quality"), None),
     )
 
 
@@ -581,13 +414,29 @@ def _mtl_beside(file: Path, moment: datetime | None) -> ProductMetadata | None:
     return metadata if moment is None or moment.date() == metadata.acquired.date() else None
 
 
+def _numbered(sensor: Sensor) -> dict[str, str]:
+    """Bands that a description names by file and band number, such as ``AnalyticMS_SR:3``: native to variable name."""
+    named = [(band.native, band.name) for band in sensor.bands] + [(own.native, own.name) for own in sensor.quality]
+    return {native: name for native, name in named if re.fullmatch(r".*:\d+", native)}
+
+
+def _numbered_name(sensor: Sensor, stem: str, number: int) -> str | None:
+    for native, name in _numbered(sensor).items():
+        part, _, index = native.rpartition(":")
+        if int(index) == number and part.lower() in stem.lower():
+            return name
+    return None
+
+
 def _band_names(file: Path, header: Header, sensor: Sensor | None) -> Iterator[str]:
     """Variable name of each band: a common name in its description, a native name of the sensor, else its number."""
     seen: set[str] = set()
     for position in range(header.count):
         text = header.descriptions[position] or (file.stem if header.count == 1 else "")
         tokens = [text.lower(), *(token for token in re.split(r"[^a-z0-9]+", text.lower()) if token)]
-        name = next((token for token in tokens if token in COMMON_NAMES), None)
+        name = None if sensor is None else _numbered_name(sensor, file.stem, position + 1)
+        if name is None:
+            name = next((token for token in tokens if token in COMMON_NAMES), None)
         if name is None and sensor is not None:
             name = next((found for token in tokens if (found := _known_name(token, sensor))), None)
         if name is None and header.descriptions[position]:

@@ -16,10 +16,12 @@ from geococa.sensors import QUALITIES, Quality
 
 __all__ = ["band_names", "chosen_flags", "flagged", "half_widths", "is_dask", "observed", "per_block", "widened"]
 
+_DATE_LAYERS = ("observations", "date_used", "age_days", "fallback_observations")
+
 
 def band_names(scenes: xr.Dataset) -> list[str]:
-    """Names of the bands of a dataset: all variables but the quality bands and the observation count."""
-    names = [str(name) for name in scenes.data_vars if name not in QUALITIES and name != "observations"]
+    """Names of the bands of a dataset: all variables but the quality bands and what tells of a composite's dates."""
+    names = [str(name) for name in scenes.data_vars if name not in QUALITIES and name not in _DATE_LAYERS]
     if not names:
         raise InputRefused(f"no band among the variables {list(scenes.data_vars)}; open the tile with bands")
     return names

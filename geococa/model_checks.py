@@ -9,10 +9,24 @@ import numpy as np
 
 from geococa.errors import ModelRefused
 
-__all__ = ["check_arrays", "check_names", "check_range", "check_transitions"]
+__all__ = [
+    "check_arrays",
+    "check_calibration",
+    "check_names",
+    "check_range",
+    "check_statements",
+    "check_summary",
+    "check_training_set",
+    "check_transitions",
+    "independent",
+]
 
 _MAX_NODES = 1 << 30
 _MAX_TREES = 1_000_000
+_MAX_ENDMEMBERS = 128
+_MAX_POINTS = 20_000
+_MAX_DATES = 366
+_MAX_KNOTS = 1_000_000
 _TREE_ARRAYS = {
     "tree_start": (np.int64, 1),
     "feature": (np.int32, 1),
@@ -31,6 +45,13 @@ _KINDS: dict[str, dict[str, tuple[Any, int]]] = {
     "boosting": _TREE_ARRAYS,
     "gaussian": _GAUSSIAN_ARRAYS,
     "spectral_angle": {"direction": (np.float64, 2)},
+    "twdtw": {
+        "pattern": (np.float64, 3),
+        "pattern_day": (np.float64, 1),
+        "series_day": (np.float64, 1),
+        "place": (np.int32, 2),
+    },
+    "unmixing": {"endmember": (np.float64, 2), "whitening": (np.float64, 2), "owner": (np.int32, 1)},
 }
 _STEPS = ("subtract", "divide", "multiply", "add", "at_least", "at_most")
 
@@ -60,11 +81,17 @@ def check_arrays(
         )
         _require(array.dtype.kind != "f" or bool(np.isfinite(array).all()), f"array {name} holds NaN or infinity")
     _check_scaling(arrays, settings, n_features)
+    given = {"forest": ("probability", "fraction"), "unmixing": ("fraction",)}.get(kind, ("probability",))
+    _check_choice(settings, "output", given, "probability")
     if kind in ("forest", "boosting"):
         _check_trees(arrays, n_features)
         (_check_shares if kind == "forest" else _check_scores)(arrays, settings, n_classes)
     elif kind == "gaussian":
         _check_gaussian(arrays, settings, n_features, n_classes)
+    elif kind == "unmixing":
+        _check_unmixing(arrays, n_features, n_classes)
+    elif kind == "twdtw":
+        _check_warping(arrays, settings, n_features, n_classes)
     else:
         _check_angle(arrays, settings, n_features, n_classes)
 
@@ -132,11 +159,13 @@ def _check_scores(arrays: Mapping[str, np.ndarray], settings: Mapping[str, Any],
     scores = 1 if link == "sigmoid" else n_classes
     _require(link != "sigmoid" or n_classes == 2, f"a sigmoid link needs 2 classes, got {n_classes}")
     _require(arrays["base"].shape == (scores,), f"base must hold {scores} scores, got {arrays['base'].shape}")
-    _require(arrays["value"].shape[1] == 1, f"leaves must hold one score, got {arrays['value'].shape[1]}")
+    width = arrays["value"].shape[1]
+    _require(width in (1, scores), f"leaves must hold one score or {scores}, got {width}")
     largest = max(np.abs(arrays["value"]).max(), np.abs(arrays["base"]).max())
     _require(bool(largest < 1e30), f"scores of up to {largest:g} are out of bounds")
     owner = arrays["tree_class"]
-    _require(bool(((owner >= 0) & (owner < scores)).all()), f"tree_class must lie in 0..{scores - 1}")
+    last = scores - width
+    _require(bool(((owner >= 0) & (owner <= last)).all()), f"tree_class must lie in 0..{last}")
     _check_choice(settings, "input", ("float32", "float64"), "float32")
     _check_choice(settings, "precision", ("float32", "float64"), "float64")
     _check_choice(settings, "tie", ("lower", "upper"), "lower")
@@ -178,6 +207,61 @@ def _check_angle(
     _require(limit is None or (_is_number(limit) and limit > 0), f"rejection_angle_rad must be positive, got {limit!r}")
 
 
+def _check_unmixing(arrays: Mapping[str, np.ndarray], n_features: int, n_classes: int) -> None:
+    endmember, whitening, owner = (arrays[name] for name in ("endmember", "whitening", "owner"))
+    count = len(owner)
+    _require(n_classes <= count <= _MAX_ENDMEMBERS, f"{count} endmembers for {n_classes} classes are out of bounds")
+    shapes = {"endmember": (count, n_features), "whitening": (n_features, n_features)}
+    for name, shape in shapes.items():
+        _require(arrays[name].shape == shape, f"array {name} must be {shape}, got {arrays[name].shape}")
+        _require(bool((np.abs(arrays[name]) < 1e15).all()), f"array {name} holds numbers out of bounds")
+    _require(bool((np.diagonal(whitening) > 0).all()), "the diagonal of whitening must be positive")
+    _require(not np.triu(whitening, 1).any(), "whitening must be lower triangular")
+    owned = bool(((owner >= 0) & (owner < n_classes)).all()) and len(np.unique(owner)) == n_classes
+    _require(owned, f"owner must name each of the classes 0..{n_classes - 1}")
+    _require(independent(endmember, whitening), "an endmember is a mixture of the others, so shares are not unique")
+
+
+def independent(endmember: np.ndarray, whitening: np.ndarray) -> bool:
+    """Whether no endmember is a mixture (of any sign) of the others, so that shares are unique."""
+    whitened = (endmember - endmember.mean(axis=0)) @ whitening.T
+    size = np.linalg.svd(whitened, compute_uv=False)
+    needed = len(endmember) - 1
+    return needed == 0 or bool(len(size) >= needed and size[needed - 1] > 1e-6 * size[0])
+
+
+def _check_warping(
+    arrays: Mapping[str, np.ndarray], settings: Mapping[str, Any], n_features: int, n_classes: int
+) -> None:
+    pattern, place = arrays["pattern"], arrays["place"]
+    indices, dates = place.shape
+    _require(
+        place.size == n_features and np.array_equal(np.sort(place, axis=None), np.arange(n_features)),
+        f"array place must name each of the {n_features} features once, got shape {place.shape}",
+    )
+    for name, count in (("pattern_day", pattern.shape[1]), ("series_day", dates)):
+        days = arrays[name]
+        _require(
+            0 < count <= _MAX_DATES and len(days) == count, f"array {name} must hold {count} days, got {len(days)}"
+        )
+        _require(
+            bool((np.diff(days) > 0).all()) and days[0] >= 1 and days[-1] <= _MAX_DATES,
+            f"array {name} must rise within 1..{_MAX_DATES}",
+        )
+    expected = (n_classes, len(arrays["pattern_day"]), indices)
+    _require(pattern.shape == expected, f"array pattern must be {expected}, got {pattern.shape}")
+    _require(bool((np.abs(pattern) < 1e30).all()), "array pattern holds numbers out of bounds")
+    _check_choice(settings, "ends", ("open", "closed"), "")
+    for name, low, high in (("alpha", -10.0, 0.0), ("beta", 0.0, 366.0), ("scale", 1e-4, 1e4)):
+        value = settings.get(name)
+        _require(
+            isinstance(value, int | float) and _is_number(value) and low <= value <= high,
+            f"{name} must lie between {low:g} and {high:g}, got {value!r}",
+        )
+    limit = settings.get("rejection_distance")
+    _require(limit is None or (_is_number(limit) and limit > 0), f"rejection_distance must be positive, got {limit!r}")
+
+
 def _check_choice(settings: Mapping[str, Any], name: str, choices: tuple[str, ...], default: str) -> None:
     found = settings.get(name, default)
     _require(found in choices, f"{name} must be one of {choices}, got {found!r}")
@@ -210,3 +294,88 @@ def check_range(ranges: np.ndarray, n_features: int) -> None:
     good = ranges.shape == (2, n_features) and ranges.dtype == np.float64
     if not good or not np.isfinite(ranges).all() or (ranges[0] > ranges[1]).any():
         raise ModelRefused(f"training_range must be float64 (2, {n_features}), the smallest value first")
+
+
+def check_statements(what: str, statements: tuple[str, ...] | None, n_features: int) -> None:
+    """Refuse statements on features (units, scale) that are not one short text a feature."""
+    if statements is None:
+        return
+    good = len(statements) == n_features and all(isinstance(text, str) and len(text) <= 200 for text in statements)
+    _require(good, f"{what} must be {n_features} texts of at most 200 characters, got {statements!r:.80}")
+
+
+def check_summary(
+    count: np.ndarray, values: np.ndarray, ranges: np.ndarray | None, n_features: int, n_classes: int
+) -> None:
+    """Refuse a training summary whose numbers contradict each other."""
+    good = count.shape == (n_classes,) and count.dtype == np.int64 and values.dtype == np.float64
+    _require(
+        good, f"summary_count must be {n_classes} int64 and summary_values float64, got {count.dtype}{count.shape}"
+    )
+    wanted = (4, n_classes, n_features)
+    _require(values.shape == wanted, f"summary_values must be {wanted}, got {values.shape}")
+    _require(bool(((count >= 0) & (count < 1 << 48)).all()), "summary_count must not be negative")
+    _require(bool(np.isfinite(values).all()) and bool((np.abs(values) < 1e39).all()), "summary_values is out of bounds")
+    mean, sd, low, high = values
+    slack = 1e-9 * (1 + np.abs(low) + np.abs(high))
+    ordered = (low <= high) & (mean >= low - slack) & (mean <= high + slack)
+    _require(bool(ordered.all()), "a class's mean must lie between its smallest and its largest value")
+    # no sample of numbers within a range spreads more than two values at its ends
+    _require(bool(((sd >= 0) & (sd <= 0.7072 * (high - low) + slack)).all()), "a class's sd does not fit its range")
+    if ranges is not None:
+        sampled = count > 0
+        inside = (low >= ranges[0] - slack) & (high <= ranges[1] + slack)
+        _require(bool(inside[sampled].all()), "a class's values must lie within training_range")
+
+
+def check_training_set(
+    points: np.ndarray, scaling: np.ndarray, facts: Mapping[str, Any], ranges: np.ndarray | None, n_features: int
+) -> None:
+    """Refuse training points that a distance can't be taken to."""
+    good = points.ndim == 2 and points.dtype == np.float32 and points.shape[1] == n_features
+    _require(good, f"training_points must be float32 (points, {n_features}), got {points.dtype}{points.shape}")
+    _require(0 < len(points) <= _MAX_POINTS, f"a model keeps 1 to {_MAX_POINTS} training points, got {len(points)}")
+    _require(bool((np.abs(points) < 1e30).all()), "training_points holds NaN or numbers out of bounds")
+    if ranges is not None:
+        wide = points.astype(np.float64)
+        slack = 1e-6 * (1e-30 + np.maximum(np.abs(ranges[0]), np.abs(ranges[1])))
+        _require(
+            bool(((wide >= ranges[0] - slack) & (wide <= ranges[1] + slack)).all()),
+            "a training point lies outside training_range",
+        )
+    shaped = scaling.shape == (3, n_features) and scaling.dtype == np.float64 and bool((np.abs(scaling) < 1e30).all())
+    _require(shaped, f"training_scaling must be float64 (3, {n_features}) within bounds, got {scaling.shape}")
+    _require(bool((scaling[1] > 1e-30).all()), "training_scaling holds a standard deviation that is not positive")
+    _require(bool((scaling[2] >= 0).all()) and bool(scaling[2].any()), "weights of features must not be negative")
+    for name, least in (("mean_distance", 0.0), ("threshold", 0.0), ("covering", 0.0)):
+        value = facts.get(name)
+        good = _is_number(value) and least <= float(value or 0) < 1e30 and (name != "mean_distance" or bool(value))
+        _require(good, f"{name} of the training data must be a number of 0 or more, got {value!r}")
+    rows, folds = facts.get("rows"), facts.get("folds")
+    _require(type(rows) is int and len(points) <= rows < 1 << 48, f"rows behind the training points: {rows!r}")
+    _require(type(folds) is int and 0 <= folds <= 10_000, f"folds behind the threshold: {folds!r}")
+
+
+def check_calibration(
+    method: str, start: np.ndarray, table: np.ndarray, rows: int, origin: str, n_classes: int
+) -> None:
+    """Refuse calibration maps that are not increasing maps of probabilities to probabilities."""
+    maps = 1 if n_classes == 2 else n_classes
+    _require(method in ("isotonic", "sigmoid"), f"unknown calibration {method!r}")
+    _require(type(rows) is int and 0 < rows < 1 << 48, f"calibration from {rows!r} rows")
+    _require(isinstance(origin, str) and len(origin) <= 1000, "the origin of a calibration must be a text")
+    good = start.shape == (maps + 1,) and start.dtype == np.int64
+    _require(good, f"calibration_start must be int64 ({maps + 1},), got {start.dtype}{start.shape}")
+    good = table.ndim == 2 and table.shape[1] == 2 and table.dtype == np.float64 and len(table) <= _MAX_KNOTS
+    _require(good, f"calibration_table must be float64 (rows, 2), got {table.dtype}{table.shape}")
+    _require(bool(np.isfinite(table).all()), "calibration_table holds NaN or infinity")
+    ordered = start[0] == 0 and start[-1] == len(table) and bool((np.diff(start) > 0).all())
+    _require(ordered, f"calibration_start must rise from 0 to {len(table)}")
+    if method == "sigmoid":
+        _require(len(table) == maps and bool((np.abs(table) < 1e6).all()), "a sigmoid has two numbers below 1e6")
+        return
+    _require(bool(((table >= 0) & (table <= 1)).all()), "calibration knots must lie in 0..1")
+    within = np.ones(max(len(table) - 1, 0), dtype=bool)
+    within[start[1:-1] - 1] = False
+    step = np.diff(table, axis=0)[within]
+    _require(bool((step[:, 0] > 0).all()) and bool((step[:, 1] >= 0).all()), "calibration knots must increase")

@@ -10,6 +10,20 @@ Layout, byte for byte::
 
 Reading checks the digest, the size of every member before it is unpacked, and that each array is as long
 as its own header says. What the arrays mean is checked by `geococa.models`.
+
+Beside the arrays of its engine, a file may hold (each left out where the model does not know it)::
+
+    training_range      float64 (2, features)           smallest and largest value in training
+    transitions         float64 (classes, classes)      yearly transitions of sampled places
+    summary_count       int64   (classes,)              training rows of each class
+    summary_values      float64 (4, classes, features)  mean, standard deviation, smallest, largest
+    training_points     float32 (points, features)      with the header's training_set, see geococa.training_space
+    training_scaling    float64 (3, features)           mean, standard deviation, weight of each feature
+    calibration_start   int64   (maps + 1,)             with the header's calibration, see geococa.calibration_maps
+    calibration_table   float64 (rows, 2)               knots, or the two numbers of each sigmoid
+
+and in the header the texts ``feature_units`` and ``feature_scales``. These were added to format 1: a file without them
+is as valid as before, and a reader that does not know them refuses the file.
 """
 
 from __future__ import annotations

@@ -15,11 +15,12 @@ import pandas as pd
 import xarray as xr
 
 from geococa._files import replace_file
-from geococa.areas import areas_table
+from geococa.areas import DATE_COLUMNS, areas_table
 from geococa.assessment import Assessment, assess_run
 from geococa.coca_plots import trace_plots
 from geococa.errors import InputRefused
 from geococa.grid import Grid
+from geococa.ground import ground_inputs
 from geococa.ledger import file_sha256
 from geococa.legend import NO_DATA
 from geococa.publish import publish
@@ -111,6 +112,8 @@ def write_outputs(
     maps: Mapping[str, Mapping[int, Path]],
     inputs: Mapping[str, list[str]],
     failed: Mapping[str, str],
+    ages: pd.DataFrame | None = None,
+    fractions: xr.Dataset | None = None,
 ) -> Outputs:
     """Write tables, report and manifest of a run.
 
@@ -128,6 +131,10 @@ def write_outputs(
         Product ids of each tile.
     failed : mapping
         Reason of each failed tile.
+    ages : pandas.DataFrame, optional
+        Hectares by zone, year and age of the image (`geococa.image_ages`), where there is a cut-off date.
+    fractions : xarray.Dataset, optional
+        Merged hectares of the class reported from its area fractions, and of all else.
     """
     name = recipe.areas.class_name
     series = areas["area_ha"].sel(land_cover=name)
@@ -138,6 +145,10 @@ def write_outputs(
     if recipe.assessment.samples is not None and pictures:
         assessment = assess_run(read_samples(recipe.assessment.samples), pictures, areas, zones, name)
     files = [*_write_table(areas_table(areas), folder / "areas"), *_write_table(trends, folder / "trends")]
+    if fractions is not None:
+        files += _write_table(areas_table(fractions), folder / "fraction_areas")
+    if ages is not None:
+        files += _write_table(ages, folder / "image_ages")
     if truth is not None:
         files += _write_table(truth, folder / "truth_comparison")
     if assessment is not None:
@@ -158,6 +169,8 @@ def write_outputs(
         "scenes": {tile: list(scenes) for tile, scenes in inputs.items()},
         "failed": dict(failed),
     }
+    if ground := ground_inputs(recipe):
+        manifest["features_sha256"] = ground
     files.append(write_text(folder / "manifest.json", json.dumps(manifest, indent=2, sort_keys=True) + "\n"))
     report = rewrite_report(folder, folder / "report.html", language=recipe.report.language, pictures=pictures)
     return Outputs(trends, truth, assessment, report, name, [*files, report])
@@ -355,7 +368,7 @@ def areas_from_table(table: pd.DataFrame) -> xr.Dataset:
     order = {"zone": list(dict.fromkeys(table["zone"])), "land_cover": list(dict.fromkeys(table["land_cover"]))}
     yearly = table.assign(time=time).drop_duplicates(["time", "zone"]).set_index(["time", "zone"])
     out = xr.Dataset({"area_ha": cube})
-    for column in ("unobserved_ha", "outside_ha"):
+    for column in ("unobserved_ha", "outside_ha", *(name for name in DATE_COLUMNS if name in table)):
         out[column] = yearly[column].to_xarray()
     out["zone_ha"] = table.drop_duplicates("zone").set_index("zone")["zone_ha"].to_xarray()
     return out.sel(order)

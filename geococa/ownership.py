@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyproj
+import numpy.typing as npt
 import shapely
 
 from geococa.errors import InputRefused, ZoneError
 from geococa.grid import Grid
-from geococa.polygons import boundary_polygon
+from geococa.owned_ground import grid_outline
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
@@ -24,6 +24,7 @@ def own_tiles(
     *,
     priority: Sequence[str] | None = None,
     valid: Mapping[str, Any] | None = None,
+    footprints: Mapping[str, Any] | None = None,
 ) -> GeoDataFrame:
     """Share out the ground of overlapping tiles: every place has exactly one owner.
 
@@ -35,7 +36,12 @@ def own_tiles(
         Tiles that come first, best first; the others follow in the order of their names. A place in several tiles
         belongs to the first of them.
     valid : mapping of str to shapely geometry, optional
-        Ground that a tile has data for, in longitude and latitude; all of the tile where not given.
+        Ground to which a tile is limited, in longitude and latitude; all of the tile where not given. What lies
+        beyond, and in no other tile, has no owner.
+    footprints : mapping of str to shapely geometry, optional
+        Ground that a tile has data for, in longitude and latitude (`geococa.valid_footprint`); all of the tile where
+        not given. A place belongs to the first tile that has data for it, and only where none has, to the first tile
+        that holds it.
 
     Returns
     -------
@@ -46,13 +52,15 @@ def own_tiles(
     Raises
     ------
     InputRefused
-        ``priority`` names a tile that is not there.
+        ``priority``, ``valid`` or ``footprints`` names a tile that is not there.
     ZoneError
-        A tile reaches over the antimeridian or a pole.
+        A tile reaches around a pole.
 
     Notes
     -----
-    The outline of a tile is followed in longitude and latitude to 1e-7 of its area.
+    The outline of a tile is followed in longitude and latitude to 1e-9 of its area. Between tiles of one lattice
+    (same CRS and cell size, origins whole cells apart) `geococa.coverage_fraction` puts the line between two owners on
+    the edges of cells, so that each cell has one owner. A tile over the antimeridian has ground on both sides of it.
 
     Examples
     --------
@@ -67,35 +75,63 @@ def own_tiles(
     tiles = dict(grids) if isinstance(grids, Mapping) else {str(tile.tile): tile.grid for tile in grids}
     if not tiles:
         raise InputRefused("there are no tiles to share the ground among")
-    unknown = [name for name in priority or () if name not in tiles]
-    if unknown:
-        raise InputRefused(f"priority names {unknown}, which are not among the tiles {sorted(tiles)[:10]}")
+    for what, given in (("priority", priority), ("valid", valid), ("footprints", footprints)):
+        unknown = [name for name in given or () if name not in tiles]
+        if unknown:
+            raise InputRefused(f"{what} names {unknown}, which are not among the tiles {sorted(tiles)[:10]}")
     names = sorted(tiles)
     first = list(dict.fromkeys(priority or ()))
     order = [*first, *(name for name in names if name not in set(first))]
     outlines = {name: _outline(name, tiles[name], (valid or {}).get(name)) for name in order}
     shapes = np.array([outlines[name] for name in order], dtype=object)
+    owned = _data_first(shapes, [footprints.get(name) for name in order]) if footprints else _first_come(shapes)
+    ground = dict(zip(order, owned, strict=True))
+    return geopandas.GeoDataFrame({"tile": names}, geometry=[ground[name] for name in names], crs="EPSG:4326")
+
+
+def _first_come(shapes: npt.NDArray[np.object_]) -> list[Any]:
+    """Each shape without those before it."""
     tree = shapely.STRtree(shapes)
-    owned = {}
-    for number, name in enumerate(order):
-        before = [other for other in np.sort(tree.query(shapes[number], predicate="intersects")) if other < number]
-        rest = shapely.difference(shapes[number], shapely.union_all(shapes[before])) if before else shapes[number]
-        owned[name] = shapely.MultiPolygon(
-            [p for p in shapely.get_parts(rest) if p.geom_type == "Polygon" and not p.is_empty]
-        )
-    return geopandas.GeoDataFrame({"tile": names}, geometry=[owned[name] for name in names], crs="EPSG:4326")
+    owned = []
+    for number, shape in enumerate(shapes):
+        before = [other for other in np.sort(tree.query(shape, predicate="intersects")) if other < number]
+        owned.append(_polygonal(shapely.difference(shape, shapely.union_all(shapes[before])) if before else shape))
+    return owned
+
+
+def _data_first(shapes: npt.NDArray[np.object_], footprints: Sequence[Any]) -> list[Any]:
+    """Each place to the first shape with data there; places without data to the first shape that holds them."""
+    seen = np.array(
+        [
+            shape if part is None else _polygonal(shapely.intersection(shape, part))
+            for shape, part in zip(shapes, footprints, strict=True)
+        ],
+        dtype=object,
+    )
+    with_data = _first_come(seen)
+    tree = shapely.STRtree(seen)
+    blind = []
+    for number, shape in enumerate(shapes):
+        if seen[number] is shape:
+            blind.append(shapely.MultiPolygon())
+            continue
+        around = np.sort(tree.query(shape, predicate="intersects"))
+        rest = shapely.difference(shape, shapely.union_all(seen[around])) if around.size else shape
+        blind.append(_polygonal(rest))
+    rest_owned = _first_come(np.array(blind, dtype=object))
+    return [
+        one if other.is_empty else _polygonal(shapely.union(one, other))
+        for one, other in zip(with_data, rest_owned, strict=True)
+    ]
+
+
+def _polygonal(shape: Any) -> Any:
+    return shapely.MultiPolygon([p for p in shapely.get_parts(shape) if p.geom_type == "Polygon" and not p.is_empty])
 
 
 def _outline(name: str, grid: Grid, valid: Any) -> Any:
-    rows, columns = grid.shape
     try:
-        outline = boundary_polygon(grid.transform, (0, 0, columns, rows), grid.crs, pyproj.CRS.from_epsg(4326))
+        outline = grid_outline(grid)
     except ZoneError as error:
         raise ZoneError(f"tile {name!r}: {error}") from None
-    west, _, east, _ = outline.bounds
-    if not outline.is_valid or east - west > 180:
-        raise ZoneError(
-            f"tile {name!r} reaches over the antimeridian or a pole, where its outline is no polygon in longitude and "
-            "latitude; crop it there"
-        )
     return outline if valid is None else shapely.intersection(outline, valid)

@@ -10,10 +10,12 @@ import pandas as pd
 from geococa._files import replace_file
 from geococa.errors import GeococaError, InputRefused
 from geococa.features import bands_of
+from geococa.ground import ground_inputs, ground_of
 from geococa.models import read_model
 from geococa.pipeline import halo_of
 from geococa.recipe import Recipe
 from geococa.samples import read_samples
+from geococa.screening import check_tile_radiometry
 from geococa.tiles import TileRef, find_tiles
 from geococa.zones import read_zones
 
@@ -143,7 +145,7 @@ def _line(key: str, given: str | os.PathLike[str] | None, usual: Path, folder: P
 
 
 def check_recipe(archive: str | os.PathLike[str], recipe: str | os.PathLike[str]) -> pd.DataFrame:
-    """Check a recipe against an archive without computing anything.
+    """Check a recipe against an archive before any work; of the pixels only a sample is read, for the offsets.
 
     Returns
     -------
@@ -169,8 +171,18 @@ def check_recipe(archive: str | os.PathLike[str], recipe: str | os.PathLike[str]
     wanted = settings.scenes.years
     if wanted and not set(range(wanted[0], wanted[1] + 1)) & set(years):
         faults.append(f"[scenes] years {wanted[0]}-{wanted[1]}: the archive has {years[0]}-{years[-1]}")
-    faults += _missing_bands(tiles, settings)
+    lacking = _missing_bands(tiles, settings)
+    faults += lacking
+    if settings.reflectance.radiometric_check and not lacking:
+        found, conflicts = _offsets(tiles, settings)
+        rows.append(("offsets", found))
+        faults += conflicts
     rows.append(("halo", f"{max(halo_of(settings, tile.grid) for tile in tiles)} cells around each block"))
+    if settings.features.terrain or settings.features.distance:
+        try:
+            rows.append(("ground", _ground_line(tiles, settings)))
+        except GeococaError as error:
+            faults.append(f"[features] {error}")
     for what, reader in (("zones", _zones_line), ("model", _model_line)):
         try:
             rows.append((what, reader(settings)))
@@ -179,6 +191,28 @@ def check_recipe(archive: str | os.PathLike[str], recipe: str | os.PathLike[str]
     if faults:
         raise InputRefused(f"{recipe} does not fit {archive}:\n  " + "\n  ".join(faults))
     return pd.DataFrame(rows, columns=["what", "found"])
+
+
+def _ground_line(tiles: list[TileRef], settings: Recipe) -> str:
+    """Terrain and distances, if their files serve every tile."""
+    files = ground_inputs(settings)
+    for tile in tiles:
+        ground_of(settings, tile.grid)
+    return f"{', '.join(files)} serve {len(tiles)} tiles"
+
+
+def _offsets(tiles: list[TileRef], settings: Recipe) -> tuple[str, list[str]]:
+    """How many scenes agree with their declared offsets, and the tiles whose scenes do not."""
+    agreeing, seen, conflicts = 0, 0, []
+    for tile in tiles:
+        try:
+            table = check_tile_radiometry(tile, settings)
+        except InputRefused as error:
+            conflicts.append(f"[reflectance] {error}")
+            continue
+        seen += len(table)
+        agreeing += int((table["verdict"] == "agrees").sum()) if len(table) else 0
+    return f"{agreeing} of {seen} scenes agree with their offsets, the others show too little clear ground", conflicts
 
 
 def _missing_bands(tiles: list[TileRef], settings: Recipe) -> list[str]:

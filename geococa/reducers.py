@@ -3,104 +3,247 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from geococa.errors import InputRefused
 
-__all__ = ["Kernel", "reduce_arrays", "reducer_named"]
+__all__ = ["BAP_SCORES", "Dates", "Layers", "Reducer", "reduce_arrays", "reducer_named"]
 
-Kernel = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
-"""From ``(dates, bands, pixels)`` float32, changed in place, to ``(bands, pixels)`` and the number of dates used."""
+BAP_SCORES = ("day", "cloud", "opacity")
+"""Scores of the best available pixel: distance in days, distance to the nearest cloud, haze."""
 
 _STRIP = 8192
 """Pixels reduced at a time: small enough for the cache, large enough to hide the call."""
 _GEOMEDIAN_TOLERANCE, _GEOMEDIAN_STEPS = 1e-5, 500
 
 
+@dataclass(frozen=True)
+class Dates:
+    """What is known of the dates of one year.
+
+    Attributes
+    ----------
+    days : numpy.ndarray of float32, shape (dates,)
+        Days since 1 January 1970.
+    distance : numpy.ndarray of float64, shape (dates,)
+        Days from each date to the one wanted, not negative.
+    before : int
+        Number of dates, the first ones, that lie before the window and count where the window is too poor; dates
+        are in order of time if it is not 0.
+    """
+
+    days: np.ndarray
+    distance: np.ndarray
+    before: int = 0
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Dates, bands and pixels, and what a reducer needs besides."""
+
+    values: np.ndarray
+    counts: np.ndarray
+    dates: Dates
+    near: np.ndarray | None
+
+
+Reducer = Callable[[Strip], tuple[np.ndarray, np.ndarray]]
+"""From a strip to ``(bands, pixels)`` and the day ``(pixels,)`` that the spectrum stands for, both float32."""
+
+
+@dataclass(frozen=True)
+class Layers:
+    """One year's image.
+
+    Attributes
+    ----------
+    bands : numpy.ndarray of float32, shape (band, y, x)
+        NaN = not observed.
+    counts, early : numpy.ndarray of uint16, shape (y, x)
+        Dates used, and how many of them lie before the window.
+    day : numpy.ndarray of float32, shape (y, x)
+        Days since 1 January 1970; NaN = not observed.
+    """
+
+    bands: np.ndarray
+    counts: np.ndarray
+    early: np.ndarray
+    day: np.ndarray
+
+
 def reduce_arrays(
-    bands: Sequence[np.ndarray], reduce: Kernel, least: int, threads: int
-) -> tuple[np.ndarray, np.ndarray]:
+    bands: Sequence[np.ndarray],
+    reduce: Reducer,
+    dates: Dates,
+    least: int,
+    threads: int,
+    *,
+    near: np.ndarray | None = None,
+) -> Layers:
     """Reduce ``(time, y, x)`` arrays strip by strip; strips do not see each other, so threads change nothing."""
-    dates, rows, columns = bands[0].shape
-    if dates > np.iinfo(np.int16).max:
-        raise InputRefused(f"{dates} dates in one year; expected at most {np.iinfo(np.int16).max}")
+    from geococa._kernels.dates import reach_back
+    from geococa._kernels.temporal import unify
+
+    n, rows, columns = bands[0].shape
+    if n > np.iinfo(np.int16).max:
+        raise InputRefused(f"{n} dates in one year; expected at most {np.iinfo(np.int16).max}")
     height = max(1, _STRIP // max(columns, 1))
-    out = np.empty((len(bands), rows, columns), np.float32)
-    counts = np.empty((rows, columns), np.uint16)
+    out = Layers(
+        np.empty((len(bands), rows, columns), np.float32),
+        np.empty((rows, columns), np.uint16),
+        np.zeros((rows, columns), np.uint16),
+        np.empty((rows, columns), np.float32),
+    )
 
     def work(top: int) -> None:
         bottom = min(top + height, rows)
-        strip = np.empty((dates, len(bands), (bottom - top) * columns), np.float32)
+        shape = (bottom - top, columns)
+        strip = np.empty((n, len(bands), shape[0] * columns), np.float32)
         for position, band in enumerate(bands):
-            strip[:, position] = band[:, top:bottom].reshape(dates, -1)
-        values, seen = reduce(strip)
-        values[:, seen < least] = np.nan
-        out[:, top:bottom] = values.reshape(len(bands), bottom - top, columns)
-        counts[top:bottom] = seen.reshape(bottom - top, columns)
+            strip[:, position] = band[:, top:bottom].reshape(n, -1)
+        counts, early = np.empty((2, shape[0] * columns), np.uint16)
+        unify(strip, counts)
+        if dates.before:
+            reach_back(strip, dates.before, least, counts, early)
+            out.early[top:bottom] = early.reshape(shape)
+        beside = None if near is None else np.ascontiguousarray(near[:, top:bottom]).reshape(n, -1)
+        values, day = reduce(Strip(strip, counts, dates, beside))
+        values[:, counts < least] = np.nan
+        day[counts < least] = np.nan
+        out.bands[:, top:bottom] = values.reshape(len(bands), *shape)
+        out.counts[top:bottom] = counts.reshape(shape)
+        out.day[top:bottom] = day.reshape(shape)
 
     tops = range(0, rows, height)
     if threads <= 1 or len(tops) <= 1:
         for top in tops:
             work(top)
-        return out, counts
+        return out
     with ThreadPoolExecutor(max_workers=threads) as pool:
         for done in [pool.submit(work, top) for top in tops]:
             done.result()
-    return out, counts
+    return out
 
 
-def reducer_named(name: str, bands: list[str]) -> Kernel:
-    """Return the function from ``(dates, bands, pixels)`` to ``(bands, pixels)`` and the number of usable dates."""
+def reducer_named(
+    name: str,
+    bands: list[str],
+    *,
+    half_life_days: float | None = None,
+    cloud_distance_m: float = 500.0,
+    scores: Mapping[str, float] | None = None,
+) -> Reducer:
+    """Return the reducer of a name, see `geococa.composite`.
+
+    Parameters
+    ----------
+    name : str
+        Name of the reducer.
+    bands : list of str
+        Bands in the order of the strips.
+    half_life_days : float, optional
+        Distance in days at which a date counts half.
+    cloud_distance_m : float
+        Distance to the nearest cloud from which on a pixel is as good as any, for ``bap``.
+    scores : mapping, optional
+        Weights of `BAP_SCORES`.
+    """
     found = re.fullmatch(r"p(\d{1,2}(?:\.\d+)?|100)", name)
     share = 0.5 if name == "median" else float(found.group(1)) / 100 if found else None
+    plain: dict[str, Reducer] = {
+        "mean": lambda strip: _mean(strip, half_life_days),
+        "geomedian": lambda strip: (_geomedian(strip.values), _median_day(strip)),
+        "medoid": lambda strip: _picked(strip, _medoid(strip.values)),
+    }
+    if share is None and name not in (*plain, "max_ndvi", "bap"):
+        raise InputRefused(
+            f"no reducer {name!r}; known are median, mean, geomedian, medoid, max_ndvi, bap and percentiles such as p25"
+        )
+    if half_life_days is not None and name not in ("median", "mean", "bap"):
+        raise InputRefused(
+            f"half_life_days weights the dates of median, mean and bap; leave it out for {name}, which has no weights"
+        )
+    if scores and name != "bap":
+        raise InputRefused(f"scores belong to bap; leave them out for {name}")
+    if name == "bap":
+        return _bap(bands, half_life_days or 60.0, cloud_distance_m, scores)
+    if name == "median" and half_life_days is not None:
+        half_life = half_life_days
+        return lambda strip: _weighted_median(strip, half_life)
     if share is not None:
-        return _counted(lambda strip: _percentile(strip, share))
+        return lambda strip: (_percentile(strip.values, share), _median_day(strip))
     if name == "max_ndvi":
         near = next((band for band in ("nir", "nir08") if band in bands), None)
         if near is None or "red" not in bands:
             raise InputRefused(f"max_ndvi needs the bands red and nir (or nir08), got {', '.join(bands)}")
         red, nir = bands.index("red"), bands.index(near)
-        return _counted(lambda strip: _picked(strip, _greenest(strip, red, nir)))
-    plain: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-        "mean": _mean,
-        "geomedian": _geomedian,
-        "medoid": lambda strip: _picked(strip, _medoid(strip)),
-    }
-    if name not in plain:
-        raise InputRefused(
-            f"no reducer {name!r}; known are median, mean, geomedian, medoid, max_ndvi and percentiles such as p25"
-        )
-    return _counted(plain[name])
+        return lambda strip: _picked(strip, _greenest(strip.values, red, nir))
+    return plain[name]
 
 
-def _counted(reduce: Callable[[np.ndarray], np.ndarray]) -> Kernel:
-    def run(strip: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        from geococa._kernels.temporal import unify
+@lru_cache(maxsize=64)
+def _pairs(dates: int) -> np.ndarray:
+    """Sorting network for a number of dates, made once and not for every strip."""
+    from geococa._kernels.temporal import sorting_pairs
 
-        counts = np.empty(strip.shape[2], np.uint16)
-        unify(strip, counts)
-        return reduce(strip), counts
-
-    return run
+    return sorting_pairs(dates)
 
 
 def _percentile(strip: np.ndarray, share: float) -> np.ndarray:
-    from geococa._kernels.temporal import percentiles, sorting_pairs
+    from geococa._kernels.temporal import percentiles
 
     dates, bands, pixels = strip.shape
     out = np.empty((1, bands * pixels), np.float32)
-    percentiles(strip.reshape(dates, -1), sorting_pairs(dates), np.array([share]), out)
+    percentiles(strip.reshape(dates, -1), _pairs(dates), np.array([share]), out)
     return out.reshape(bands, pixels)
 
 
-def _mean(strip: np.ndarray) -> np.ndarray:
-    valid = ~np.isnan(strip[:, 0])
-    total = np.where(valid[:, np.newaxis], strip, np.float32(0)).sum(axis=0, dtype=np.float64)
-    counts = valid.sum(axis=0)
-    return np.where(counts > 0, total / np.maximum(counts, 1), np.nan).astype(np.float32)
+def _median_day(strip: Strip) -> np.ndarray:
+    from geococa._kernels.dates import median_days
+
+    out = np.empty(strip.values.shape[2], np.float32)
+    median_days(strip.values, strip.dates.days, np.argsort(strip.dates.days, kind="stable"), strip.counts, out)
+    return out
+
+
+def _mean(strip: Strip, half_life_days: float | None) -> tuple[np.ndarray, np.ndarray]:
+    """Mean of the dates, and the mean of their days with the same weights, to the nearest day."""
+    weights = _weights(strip.dates, half_life_days)
+    dates, bands, pixels = strip.values.shape
+    total, day, weight = np.zeros((bands, pixels)), np.zeros(pixels), np.zeros(pixels)
+    for t in range(dates):
+        # date by date, so that the order of the sum does not depend on the strip's shape
+        here = np.where(np.isnan(strip.values[t, 0]), 0.0, weights[t])
+        total += np.where(here > 0, strip.values[t], np.float32(0)) * here
+        day += here * float(strip.dates.days[t])
+        weight += here
+    with np.errstate(invalid="ignore"):
+        # 0 / 0 = NaN where no date is left
+        return (total / weight).astype(np.float32), np.rint(day / weight).astype(np.float32)
+
+
+def _weights(dates: Dates, half_life_days: float | None) -> np.ndarray:
+    if half_life_days is None:
+        return np.ones(len(dates.days))
+    # far dates keep a weight above zero, so that they count where they are all there is
+    return np.maximum(np.exp2(-dates.distance / half_life_days), 1e-300)
+
+
+def _weighted_median(strip: Strip, half_life_days: float) -> tuple[np.ndarray, np.ndarray]:
+    from geococa._kernels.dates import weighted_medians
+
+    dates, bands, pixels = strip.values.shape
+    pairs, weights = _pairs(dates), _weights(strip.dates, half_life_days)
+    out, day = np.empty(bands * pixels, np.float32), np.empty(pixels, np.float32)
+    weighted_medians(strip.values.reshape(dates, -1), weights, pairs, out)
+    days = np.where(np.isnan(strip.values[:, 0]), np.float32(np.nan), strip.dates.days[:, np.newaxis])
+    weighted_medians(np.ascontiguousarray(days, np.float32), weights, pairs, day)
+    return out.reshape(bands, pixels), np.floor(day)
 
 
 def _geomedian(strip: np.ndarray) -> np.ndarray:
@@ -123,13 +266,39 @@ def _greenest(strip: np.ndarray, red: int, nir: int) -> np.ndarray:
     """Date with the largest NDVI, the first of equals; -1 where there is none."""
     with np.errstate(invalid="ignore", divide="ignore"):
         ndvi = (strip[:, nir] - strip[:, red]) / (strip[:, nir] + strip[:, red])
-    ndvi = np.where(np.isfinite(ndvi), ndvi, -np.inf)
-    return np.where(np.isnan(strip[:, red]).all(axis=0), -1, ndvi.argmax(axis=0)).astype(np.int16)
+    seen = ~np.isnan(strip[:, red])
+    # a date whose NDVI is not defined still beats a date that was not observed
+    ndvi = np.where(np.isfinite(ndvi), ndvi, np.where(seen, np.finfo(np.float32).min, -np.inf))
+    return np.where(seen.any(axis=0), ndvi.argmax(axis=0), -1).astype(np.int16)
 
 
-def _picked(strip: np.ndarray, date: np.ndarray) -> np.ndarray:
-    """Spectrum of the chosen date of each pixel, NaN where none was chosen."""
-    index = np.maximum(date, 0).astype(np.intp)[np.newaxis, np.newaxis, :]
-    out: np.ndarray = np.take_along_axis(strip, np.broadcast_to(index, (1, *strip.shape[1:])), axis=0)[0]
+def _bap(
+    bands: list[str], half_life_days: float, cloud_distance_m: float, scores: Mapping[str, float] | None
+) -> Reducer:
+    """Return the reducer of the best available pixel."""
+    chosen = dict.fromkeys(BAP_SCORES, 1.0) | {str(key): float(value) for key, value in (scores or {}).items()}
+    if set(chosen) != set(BAP_SCORES) or not all(0 <= value < np.inf for value in chosen.values()):
+        raise InputRefused(f"scores are weights of zero or more of {', '.join(BAP_SCORES)}; got {dict(scores or {})}")
+    hazy = "blue" in bands and "red" in bands
+    haze = np.array([bands.index("blue"), bands.index("red")] if hazy else [-1, -1], np.int64)
+    weights = np.array([chosen[name] for name in BAP_SCORES], np.float32)
+
+    def run(strip: Strip) -> tuple[np.ndarray, np.ndarray]:
+        from geococa._kernels.dates import best_dates
+
+        assert strip.near is not None
+        day_score = np.exp2(-((strip.dates.distance / half_life_days) ** 2)).astype(np.float32)
+        out = np.empty(strip.values.shape[2], np.int16)
+        best_dates(strip.values, day_score, strip.near, float(cloud_distance_m), haze, weights, out)
+        return _picked(strip, out)
+
+    return run
+
+
+def _picked(strip: Strip, date: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Spectrum and day of the chosen date of each pixel, NaN where none was chosen."""
+    index = np.maximum(date, 0).astype(np.intp)
+    shape = (1, *strip.values.shape[1:])
+    out = np.take_along_axis(strip.values, np.broadcast_to(index[np.newaxis, np.newaxis, :], shape), axis=0)[0]
     out[:, date < 0] = np.nan
-    return out
+    return out, np.where(date < 0, np.float32(np.nan), strip.dates.days[index])

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from geococa._checks import check_dims, check_kind, check_same_grid, optional_import, positive
+from geococa.composites import composite
 from geococa.errors import GridMismatch, InputRefused, UnknownOffset
 from geococa.grid import Grid
+from geococa.haze_rules import HAZE_BANDS, hazy_or_shadowed
 from geococa.mask_rules import band_names, chosen_flags, flagged, half_widths, is_dask, observed, per_block, widened
-from geococa.reducers import Kernel, reduce_arrays, reducer_named
-from geococa.sensors import QUALITIES
+from geococa.radiometry import check_radiometry
+from geococa.sensors import QUALITIES, quality_of
 
 __all__ = ["clear_sky", "composite", "to_reflectance"]
 
@@ -23,7 +25,15 @@ Coefficient = float | Mapping[str, float] | xr.DataArray
 # --- masks -----------------------------------------------------------------------------------------
 
 
-def clear_sky(scenes: xr.Dataset, *, buffer_m: float = 60, mask: Iterable[str] | None = None) -> xr.DataArray:
+def clear_sky(
+    scenes: xr.Dataset,
+    *,
+    buffer_m: float = 60,
+    mask: Iterable[str] | None = None,
+    haze: bool = False,
+    scale: Coefficient | None = None,
+    offset: Coefficient | None = None,
+) -> xr.DataArray:
     """Mark the usable pixels of each scene.
 
     A pixel is usable where every band was observed and no quality band speaks against it. Clouds and their
@@ -42,6 +52,13 @@ def clear_sky(scenes: xr.Dataset, *, buffer_m: float = 60, mask: Iterable[str] |
         cloud_high_probability, thin_cirrus, snow_ice (usable: dark_area, vegetation, not_vegetated, water,
         unclassified). Landsat ``qa_pixel``: fill, dilated_cloud, cirrus, cloud, cloud_shadow, snow; and all bits
         of ``qa_radsat``.
+    haze : bool
+        Also mask thin haze and shadow that the quality band misses: a date whose ``blue - red / 2`` (the
+        haze-optimised transform) lies more than 0.025 above its minimum of the calendar year, or whose near and
+        short-wave infrared both lie below 0.6 of their medians of the year. Needs blue, red, nir and swir16. A
+        pixel's only clear date in a year is never taken.
+    scale, offset : float, mapping of str to float, or DataArray (time, band), optional
+        As for `to_reflectance`, for the haze test.
 
     Returns
     -------
@@ -70,7 +87,7 @@ def clear_sky(scenes: xr.Dataset, *, buffer_m: float = 60, mask: Iterable[str] |
     check_dims(scenes, "time", "y", "x", optional=("band",))
     positive(buffer_m, "buffer_m", zero=True)
     bands = band_names(scenes)
-    quality = [QUALITIES[name] for name in scenes.data_vars if name in QUALITIES]
+    quality = [quality_of(str(name), scenes[name].attrs) for name in scenes.data_vars if name in QUALITIES]
     chosen = chosen_flags(quality, None if mask is None else list(mask))
     half = half_widths(Grid.from_xarray(scenes), buffer_m)
     usable = observed([scenes[name] for name in bands])
@@ -80,13 +97,33 @@ def clear_sky(scenes: xr.Dataset, *, buffer_m: float = 60, mask: Iterable[str] |
         clouds = tuple(name for name in flags if name in entry.buffered)
         if clouds and half is not None:
             usable = usable & ~widened(values, entry, clouds, half)
+    if haze:
+        usable = usable & ~_hazy(scenes, usable, scale, offset)
     first = scenes[bands[0]]
     out = first.copy(data=usable).rename("clear")
     masked = " ".join(name for flags in chosen for name in flags)
     out.attrs = {"kind": "clear", "long_name": "usable observation", "units": "1", "buffer_m": float(buffer_m)}
-    out.attrs["masked"] = masked
+    out.attrs["masked"] = f"{masked} haze shadow" if haze else masked
     out.encoding = {"grid_mapping": "spatial_ref"}
     return out.drop_vars([name for name in ("scale", "offset", "band") if name in out.coords])
+
+
+def _hazy(scenes: xr.Dataset, usable: Any, scale: Coefficient | None, offset: Coefficient | None) -> Any:
+    """Where the brightness tests speak against observations that the quality band leaves."""
+    names = ["nir08" if name == "nir" and name not in scenes else name for name in HAZE_BANDS]
+    lacking = [name for name in names if name not in scenes]
+    if lacking:
+        raise InputRefused(
+            f"haze=True needs {', '.join(HAZE_BANDS)}, the scenes lack {', '.join(lacking)}; open these bands too"
+        )
+    if "time" not in scenes.coords:
+        raise InputRefused("haze=True needs a time coordinate, since it compares the dates of a year")
+    scales, offsets = (
+        _coefficients(scenes, names, what, given) for what, given in (("scale", scale), ("offset", offset))
+    )
+    _check_known(scenes, names, scales, offsets)
+    bands = [_scaled(scenes[name].data, usable, scales[:, i], offsets[:, i]) for i, name in enumerate(names)]
+    return hazy_or_shadowed(bands, usable, scenes["time"].dt.year.values)
 
 
 # --- reflectance -----------------------------------------------------------------------------------
@@ -98,6 +135,7 @@ def to_reflectance(
     where: xr.DataArray | None = None,
     scale: Coefficient | None = None,
     offset: Coefficient | None = None,
+    check: bool = False,
 ) -> xr.Dataset:
     """Scale digital numbers to reflectance, ``DN * scale + offset``, with each product's own scale and offset.
 
@@ -109,6 +147,8 @@ def to_reflectance(
         bool ``(time, y, x)`` from `clear_sky`, True = usable; all other pixels become NaN.
     scale, offset : float, mapping of str to float, or DataArray (time, band), optional
         Override the metadata, for every band or those named.
+    check : bool
+        Whether to look for dates that an offset shifts against the others, see `geococa.check_radiometry`.
 
     Returns
     -------
@@ -120,6 +160,8 @@ def to_reflectance(
     ------
     UnknownOffset
         Scale or offset of a scene are not known; the message names the scene and what was found.
+    OffsetConflict
+        With ``check``: the data contradict the offsets.
     GridMismatch
         ``where`` is on another grid or has other dates.
 
@@ -150,6 +192,8 @@ def to_reflectance(
     for key in ("sensor", "tile"):
         if key in scenes.attrs:
             result.attrs[key] = scenes.attrs[key]
+    if check:
+        check_radiometry(result.assign_coords(band=names, offset=(("time", "band"), offsets)))
     return _with_grid_mapping(result)
 
 
@@ -235,122 +279,3 @@ def _scaled(data: Any, usable: Any, scales: np.ndarray, offsets: np.ndarray) -> 
     mask = usable.rechunk(lazy.chunks) if is_dask(usable) else da.from_array(usable, chunks=lazy.chunks)
     columns = [da.from_array(values, chunks=(lazy.chunks[0], 1, 1)) for values in (factors, shifts)]
     return da.map_blocks(scale_block, lazy, mask, *columns, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32))
-
-
-# --- composites ------------------------------------------------------------------------------------
-
-
-def composite(
-    reflectance: xr.Dataset,
-    *,
-    period: str = "year",
-    reducer: str = "median",
-    min_observations: int = 1,
-    threads: int = 1,
-) -> xr.Dataset:
-    """Reduce the dates of each calendar year to one image.
-
-    Parameters
-    ----------
-    reflectance : xarray.Dataset
-        From `to_reflectance`, dims ``(time, y, x)``, NaN = not observed. A date that lacks a band at a pixel is left
-        out for all bands of that pixel.
-    period : {"year"}
-        Calendar years (UTC). Years without a scene are absent from the result.
-    reducer : str
-        ``median``; ``mean``; a percentile such as ``p25`` (linear between order statistics); ``geomedian``, the
-        spectrum with the least sum of distances to all dates; ``medoid``, the observed date closest to all others;
-        ``max_ndvi``, the date with the largest NDVI.
-    min_observations : int
-        Pixels with fewer usable dates in a year stay NaN.
-    threads : int
-        Threads over strips of pixels; the result does not depend on it.
-
-    Returns
-    -------
-    xarray.Dataset
-        float32 per band, dims ``(time, y, x)`` with time 31 December of each year, and ``observations`` uint16, the
-        number of usable dates; ``kind="composite"``. Dask-backed where the input is.
-
-    Raises
-    ------
-    InputRefused
-        Unknown reducer or period, or ``max_ndvi`` without red and near infrared.
-
-    References
-    ----------
-    Flood (2013), Remote Sensing 5(12), 6481-6500 (medoid); Roberts et al. (2017), doi:10.1109/TGRS.2017.2723896
-    (geometric median).
-
-    Examples
-    --------
-    >>> import numpy as np, pandas as pd, xarray as xr
-    >>> values = np.array([0.1, np.nan, 0.3], "float32").reshape(3, 1, 1)
-    >>> red = xr.DataArray(values, dims=("time", "y", "x"), coords={"time": pd.date_range("2020-03-01", periods=3)})
-    >>> annual = composite(xr.Dataset({"red": red}))
-    >>> float(annual.red[0, 0, 0]), int(annual.observations[0, 0, 0]), str(annual.time.values[0])[:10]
-    (0.20000000298023224, 2, '2020-12-31')
-    """
-    check_kind(reflectance, "reflectance")
-    check_dims(reflectance, "time", "y", "x", optional=("band",))
-    if period != "year":
-        raise InputRefused(f"period must be 'year', got {period!r}")
-    if "time" not in reflectance.coords or reflectance.sizes["time"] == 0:
-        raise InputRefused("a composite needs a time coordinate with at least one date")
-    if int(min_observations) != min_observations or min_observations < 1:
-        raise InputRefused(f"min_observations must be a whole number of at least 1, got {min_observations!r}")
-    names = band_names(reflectance)
-    reduce = reducer_named(reducer, names)
-    years = reflectance["time"].dt.year.values
-    found = [int(year) for year in np.unique(years)]
-    layers = []
-    for year in found:
-        dates = np.flatnonzero(years == year)
-        bands = [_dates_of(reflectance[name].data, dates) for name in names]
-        layers.append(_reduced(bands, reduce, int(min_observations), threads))
-    return _annual(reflectance, names, found, layers, reducer, int(min_observations))
-
-
-def _dates_of(data: Any, dates: np.ndarray) -> Any:
-    if len(dates) == dates[-1] - dates[0] + 1:
-        return data[int(dates[0]) : int(dates[-1]) + 1]
-    return data[dates]
-
-
-def _annual(
-    source: xr.Dataset, names: list[str], years: list[int], layers: list[Any], reducer: str, least: int
-) -> xr.Dataset:
-    """Dataset of yearly layers ``(band + observations, y, x)``."""
-    lazy = any(is_dask(layer[0]) for layer in layers)
-    stack = optional_import("dask.array", "dask").stack if lazy else np.stack
-    variables: dict[Hashable, Any] = {}
-    for position, name in enumerate(names):
-        attrs = {key: value for key, value in source[name].attrs.items() if key in ("units", "long_name")}
-        variables[name] = (("time", "y", "x"), stack([bands[position] for bands, _ in layers]), {"units": "1", **attrs})
-    counts = stack([count for _, count in layers])
-    variables["observations"] = (("time", "y", "x"), counts, {"units": "1", "long_name": "usable dates in the year"})
-    kept = {n: c for n, c in source.coords.items() if "time" not in c.dims and "band" not in c.dims}
-    ends = np.array([f"{year}-12-31" for year in years], "datetime64[ns]")
-    attrs = {"kind": "composite", "period": "year", "reducer": reducer, "min_observations": least}
-    for key in ("sensor", "tile"):
-        if key in source.attrs:
-            attrs[key] = source.attrs[key]
-    return _with_grid_mapping(xr.Dataset(variables, coords={**kept, "time": ends}, attrs=attrs))
-
-
-def _reduced(bands: Sequence[Any], reduce: Kernel, least: int, threads: int) -> tuple[Any, Any]:
-    """Bands ``(band, y, x)`` and observation counts ``(y, x)`` of one year."""
-    if not any(is_dask(band) for band in bands):
-        return reduce_arrays([np.asarray(band) for band in bands], reduce, least, threads)
-    da = optional_import("dask.array", "dask")
-    stacked = da.stack(bands, axis=1).rechunk({0: -1, 1: -1})
-
-    def block(part: np.ndarray) -> np.ndarray:
-        out, counts = reduce_arrays(list(np.moveaxis(part, 1, 0)), reduce, least, 1)
-        return np.concatenate([out, counts[np.newaxis].astype(np.float32)])
-
-    planes = da.map_blocks(
-        block, stacked, drop_axis=0, chunks=((len(bands) + 1,), *stacked.chunks[2:]), dtype=np.float32,
-        meta=np.empty((0, 0, 0), np.float32),
-    )  # fmt: skip
-    return planes[:-1], planes[-1].astype(np.uint16)

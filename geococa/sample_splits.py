@@ -176,8 +176,15 @@ def spatial_folds(
     return pairs
 
 
-def check_no_leak(train: pd.DataFrame, test: pd.DataFrame, block_m: float | None = None, *, crs: Any = None) -> None:
-    """Refuse a training and a test table that share a pixel, a sample or a spatial block.
+def check_no_leak(
+    train: pd.DataFrame,
+    test: pd.DataFrame,
+    block_m: float | None = None,
+    *,
+    buffer_m: float = 0.0,
+    crs: Any = None,
+) -> None:
+    """Refuse a training and a test table that share a pixel, a sample, a spatial block or a neighbourhood.
 
     Parameters
     ----------
@@ -185,6 +192,8 @@ def check_no_leak(train: pd.DataFrame, test: pd.DataFrame, block_m: float | None
         Columns ``x, y`` and perhaps ``tile``, ``sample``, ``block``.
     block_m : float, optional
         Side of the spatial blocks in metres; the ``block`` column is compared where not given.
+    buffer_m : float
+        Distance in metres that every training row must keep from every test row; 0 for no such demand.
     crs : CRS, or mapping of tile to CRS, optional
         Of ``x`` and ``y``; ``train.attrs["crs"]`` where not given.
 
@@ -204,6 +213,15 @@ def check_no_leak(train: pd.DataFrame, test: pd.DataFrame, block_m: float | None
         _refuse_common(sides[0], sides[1], f"block of {block_m:g} m")
     elif "block" in train.columns and "block" in test.columns:
         _refuse_common(train[["block"]], test[["block"]], "spatial block")
+    check_positive_number(buffer_m, "buffer_m", zero=True)
+    if buffer_m and len(train) and len(test):
+        known = crs if crs is not None else train.attrs.get("crs")
+        close = int((_distance_m(test, train, buffer_m, known) < buffer_m).sum())
+        if close:
+            raise SampleLeak(
+                f"{close} of {len(test)} test rows lie within {buffer_m:g} m of a training row, so any score is too good; "
+                "split with geococa.split_samples or geococa.spatial_folds and the same buffer_m"
+            )
 
 
 def _refuse_common(train: pd.DataFrame, test: pd.DataFrame, what: str) -> None:
@@ -263,15 +281,29 @@ def _outside_buffer(table: pd.DataFrame, train: np.ndarray, test: np.ndarray, bu
     check_positive_number(buffer_m, "buffer_m", zero=True)
     if buffer_m == 0 or not len(train) or not len(test):
         return train
+    places = table[_places(table)]
+    chosen = crs if crs is not None else table.attrs.get("crs")
+    distance = _distance_m(places.iloc[train], places.iloc[test], buffer_m, chosen)
+    far: np.ndarray = train[~(distance < buffer_m)]
+    return far
+
+
+def _places(table: pd.DataFrame) -> list[str]:
+    return [name for name in ("tile", "x", "y") if name in table.columns]
+
+
+def _distance_m(table: pd.DataFrame, others: pd.DataFrame, limit_m: float, crs: Any) -> np.ndarray:
+    """Metres from each row to the nearest of the others; infinite beyond the limit."""
     from scipy.spatial import cKDTree
 
     # chords between points on the ellipsoid: shorter than the way on the ground by less than 1e-6 up to 30 km
     to_earth = pyproj.Transformer.from_crs("EPSG:4326", "EPSG:4978", always_xy=True)
-    longitude, latitude = _lon_lat(table, crs)
-    points = np.column_stack(to_earth.transform(longitude, latitude, np.zeros(len(longitude))))
-    distance, _ = cKDTree(points[test]).query(points[train], distance_upper_bound=buffer_m * 1.000001)
-    far: np.ndarray = train[~(distance < buffer_m)]
-    return far
+    places = []
+    for part in (table, others):
+        longitude, latitude = _lon_lat(part, crs)
+        places.append(np.column_stack(to_earth.transform(longitude, latitude, np.zeros(len(longitude)))))
+    distance, _ = cKDTree(places[1]).query(places[0], distance_upper_bound=limit_m * 1.000001)
+    return np.asarray(distance)
 
 
 def _check_sides(table: pd.DataFrame, train: np.ndarray, test: np.ndarray, positive: str | None, where: str) -> None:

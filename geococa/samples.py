@@ -12,12 +12,22 @@ import xarray as xr
 
 from geococa.errors import CRSMismatch, InputRefused
 from geococa.extraction import extract_samples
+from geococa.sample_balance import balance, prior_weights
 from geococa.sample_splits import check_no_leak, spatial_blocks, spatial_folds, split_samples
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
 
-__all__ = ["check_no_leak", "read_samples", "spatial_blocks", "spatial_folds", "split_samples", "training_table"]
+__all__ = [
+    "balance",
+    "check_no_leak",
+    "prior_weights",
+    "read_samples",
+    "spatial_blocks",
+    "spatial_folds",
+    "split_samples",
+    "training_table",
+]
 
 _MAGIC = {
     ".gpkg": (b"SQLite format 3\0",),

@@ -14,7 +14,7 @@ from geococa.errors import InputRefused
 from geococa.feature_stack import as_features
 from geococa.spectral_indices import spectral_features, split_name
 
-__all__ = ["SEASON_STATISTICS", "season_features"]
+__all__ = ["SEASON_STATISTICS", "index_series", "season_features"]
 
 SEASON_STATISTICS = (
     "p10", "p50", "p90", "amplitude", "std", "slope", "drops", "drop_depth", "drop_spread_days", "recovery_days",
@@ -74,7 +74,7 @@ def season_features(
         raise InputRefused(f"season statistics are {', '.join(STATISTICS)}, each once, got {list(statistics)}")
     if period not in ("year", "all"):
         raise InputRefused(f"period must be 'year' or 'all', got {period!r}")
-    label, series = _index_series(reflectance, index)
+    label, series = index_series(reflectance, index)
     times = pd.DatetimeIndex(series["time"].values)
     if not len(times) or not times.is_monotonic_increasing:
         raise InputRefused("a season needs dates in increasing order; sort the series with .sortby('time')")
@@ -96,7 +96,8 @@ def season_features(
     return as_features(data, ("time", "y", "x"), labels, like)
 
 
-def _index_series(reflectance: xr.Dataset | xr.DataArray, index: str) -> tuple[str, xr.DataArray]:
+def index_series(reflectance: xr.Dataset | xr.DataArray, index: str) -> tuple[str, xr.DataArray]:
+    """Name and values ``(time, y, x)`` of an index of reflectance, or of an array that is the index itself."""
     if isinstance(reflectance, xr.DataArray):
         check_dims(reflectance, "time", "y", "x")
         return index, reflectance.transpose("time", "y", "x")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from types import ModuleType
+from typing import TypeVar
 
 import numpy as np
 
@@ -16,6 +18,7 @@ from geococa.grid import Grid
 
 __all__ = ["CellWeights", "Segments", "Strip"]
 
+T = TypeVar("T")
 Reader = Callable[[int, int], np.ndarray]
 """Rows ``start .. stop - 1`` of a map, uint8 (rows, columns)."""
 
@@ -26,6 +29,8 @@ def _kernels() -> ModuleType:
     return components
 
 
+STRIP_ROWS = 512
+"""Rows of a strip of a map in memory: enough work for a thread, and its runs fit in the cache."""
 _LINEAR_ERROR = 2e-10
 """Largest relative error of cell areas taken as linear between columns."""
 _MOST_COLUMNS = 256
@@ -39,6 +44,11 @@ def _linear_step(areas: CellAreas) -> int:
         return _MOST_COLUMNS
     # a parabola leaves its chord by bend * step**2 / 4 at the most
     return int(np.clip(np.sqrt(4.0 * _LINEAR_ERROR * least / bend), 1, _MOST_COLUMNS))
+
+
+def _alike(areas: CellAreas) -> bool:
+    """Whether all cells of a row have one area."""
+    return areas.pieces_ha.shape[1] == 1 and not areas.pieces_ha[:, :, 1:].any()
 
 
 @dataclass(frozen=True)
@@ -76,7 +86,7 @@ class CellWeights:
     def _nodes_ha(self, areas: CellAreas) -> np.ndarray:
         """Hectares at every ``step``-th column, one past the last included; a single column where all are alike."""
         pieces = areas.pieces_ha
-        if pieces.shape[1] == 1 and not pieces[:, :, 1:].any():
+        if _alike(areas):
             return pieces[:, :, 0]
         assert self.grid is not None
         at = np.arange(0, self.grid.shape[1] + self.step, self.step)
@@ -93,13 +103,14 @@ class CellWeights:
         """
         if self.grid is None:
             return np.ones((stop - start, 1), dtype=np.int64), np.zeros((stop - start, 1), dtype=np.int64), 1
-        nodes_ha = self._nodes_ha(self._areas(start, stop))
-        step = self.step if nodes_ha.shape[1] > 1 else 1
-        nodes = np.rint(nodes_ha * (self.per_ha / step)).astype(np.int64)
-        ramp = step * (step - 1) // 2
-        sums = np.zeros_like(nodes)
-        np.cumsum(nodes[:, :-1] * (step * step - ramp) + nodes[:, 1:] * ramp, axis=1, out=sums[:, 1:])
-        return nodes, sums, step
+        areas = self._areas(start, stop)
+        if _alike(areas):
+            nodes = np.rint(areas.pieces_ha[:, :, 0] * self.per_ha).astype(np.int64)
+            return nodes, np.zeros_like(nodes), 1
+        shape = (stop - start, -(-self.grid.shape[1] // self.step) + 1)
+        nodes, sums = np.empty(shape, dtype=np.int64), np.empty(shape, dtype=np.int64)
+        _kernels().area_nodes(areas.pieces_ha, areas.step, self.step, self.per_ha / self.step, nodes, sums)
+        return nodes, sums, self.step
 
     def least(self, area_ha: float) -> int:
         """Units of a minimum area; a billionth less, so that cells that add up to it exactly are enough."""
@@ -108,15 +119,20 @@ class CellWeights:
 
 @dataclass
 class Strip:
-    """Runs of some rows and the component of each run."""
+    """Some rows of a map, their runs, and the component of each run."""
 
     start: int
     stop: int
-    columns: int
+    cells: np.ndarray
     row_runs: np.ndarray
     starts: np.ndarray
     codes: np.ndarray
     component: np.ndarray
+
+    @property
+    def columns(self) -> int:
+        """Columns of the map."""
+        return int(self.cells.shape[1])
 
     def row(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """First columns, codes and components of the runs of one row (counted in the strip)."""
@@ -125,8 +141,21 @@ class Strip:
 
     def paint(self, component_values: np.ndarray) -> np.ndarray:
         """Rows of the map with the value of each component."""
-        out = np.empty((self.stop - self.start, self.columns), dtype=component_values.dtype)
-        _kernels().paint_runs(self.starts, self.row_runs, self.columns, component_values[self.component], out)
+        out = np.empty(self.cells.shape, dtype=component_values.dtype)
+        _kernels().paint_cells(self.cells, self.row_runs, component_values[self.component], out)
+        return out
+
+    def number(self, out: np.ndarray) -> None:
+        """Write the number of its component into every cell of ``out``, int32 of the shape of the strip."""
+        _kernels().paint_cells(self.cells, self.row_runs, self.component, out)
+
+    def repaint(self, component_codes: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """Rows of the map with a new code for each component, uint8, in ``out`` where given."""
+        out = np.empty_like(self.cells) if out is None else out
+        np.copyto(out, self.cells)
+        _kernels().repaint_runs(
+            self.starts, self.codes, self.row_runs, self.columns, self.component, component_codes, out
+        )
         return out
 
 
@@ -135,7 +164,24 @@ def seam(above: Strip, below: Strip) -> Strip:
     upper, lower = above.row(above.stop - above.start - 1), below.row(0)
     row_runs = np.array([0, upper[0].size, upper[0].size + lower[0].size], dtype=np.int64)
     starts, codes, component = (np.concatenate(pair) for pair in zip(upper, lower, strict=True))
-    return Strip(above.stop - 1, below.start + 1, above.columns, row_runs, starts, codes, component)
+    cells = np.stack([above.cells[-1], below.cells[0]])
+    return Strip(above.stop - 1, below.start + 1, cells, row_runs, starts, codes, component)
+
+
+def in_order(tasks: Iterable[Callable[[], T]], threads: int) -> Iterator[T]:
+    """Run tasks in some threads and give their results in order; few are begun before the first is asked for."""
+    if threads <= 1:
+        for task in tasks:
+            yield task()
+        return
+    with ThreadPoolExecutor(max_workers=threads) as pool:
+        waiting: deque[Future[T]] = deque()
+        for task in tasks:
+            waiting.append(pool.submit(task))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 class Segments:
@@ -154,9 +200,9 @@ class Segments:
     strip_rows : int
         Rows of a strip. Results do not depend on it.
     keep : bool
-        Hold the runs of the whole map in memory, instead of finding them again in every pass.
+        Hold the map and its runs in memory, instead of reading it and finding them again in every pass.
     threads : int
-        Threads over strips; ``read`` is called from them one at a time and in order. Results do not depend on it.
+        Threads over strips; ``read`` is called one at a time and in order. Results do not depend on it.
 
     Attributes
     ----------
@@ -184,8 +230,8 @@ class Segments:
         self._bounds = [(start, min(start + strip_rows, shape[0])) for start in range(0, shape[0], strip_rows)]
         self._threads = threads
         self._kept: list[Strip] | None = [] if keep else None
-        self._offsets: list[int] = []
-        self._number = np.empty(0, dtype=np.int32)
+        self._numbers: list[np.ndarray] = []
+        self._firsts: list[int] = []
         self.sizes, self.codes = self._label()
 
     @property
@@ -193,74 +239,93 @@ class Segments:
         """Whether cells that share only a corner are neighbours."""
         return self._diagonal
 
+    @property
+    def threads(self) -> int:
+        """Threads over strips."""
+        return self._threads
+
     def strips(self) -> Iterator[Strip]:
         """Strips from the top down, with the final number of every run's component."""
         if self._kept is not None:
             yield from self._kept
             return
-        for offset, (strip, _) in zip(self._offsets, self._cut_all(sizes=False), strict=True):
-            strip.component = self._number[strip.component + np.int32(offset)]
+        for number, (strip, _, _) in zip(self._numbers, self._cut_all(sizes=False), strict=True):
+            _kernels().renumber(strip.component, number)
             yield strip
 
     def paint(self, component_values: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
         """First row and rows of every strip, with the value of each component, from the top down."""
-        if self._kept is None or self._threads <= 1:
-            for strip in self.strips():
-                yield strip.start, strip.paint(component_values)
-            return
-        with ThreadPoolExecutor(max_workers=self._threads) as pool:
-            rows = pool.map(lambda strip: strip.paint(component_values), self._kept)
-            yield from zip([strip.start for strip in self._kept], rows, strict=True)
+        yield from in_order((partial(_painted, strip, component_values) for strip in self.strips()), self._threads)
 
-    def passes(self) -> Iterator[tuple[Strip, int, int]]:
-        """Strips and the rows ``first .. last - 1`` of each to compare with the row above, seams included."""
-        above: Strip | None = None
-        for strip in self.strips():
-            if above is None:
-                yield strip, 0, strip.stop - strip.start
-            else:
-                yield seam(above, strip), 1, 2
-                yield strip, 1, strip.stop - strip.start
-            above = strip
+    def numbers(self) -> np.ndarray:
+        """Map of the components' numbers, int32 ``(rows, columns)``."""
+        out = np.empty(self._shape, dtype=np.int32)
+        tasks = (partial(strip.number, out[strip.start : strip.stop]) for strip in self.strips())
+        for _ in in_order(tasks, self._threads):
+            pass
+        return out
+
+    def repaint(self, component_codes: np.ndarray, out: np.ndarray | None = None) -> Iterator[tuple[int, np.ndarray]]:
+        """As `paint`, with codes, uint8; faster, since only what changes is painted, and into ``out`` where given."""
+        tasks = (partial(_repainted, strip, component_codes, out) for strip in self.strips())
+        yield from in_order(tasks, self._threads)
+
+    def visit(self, function: Callable[[Strip | None, Strip, int], T]) -> Iterator[T]:
+        """Call ``function(above, strip, first)`` for every strip, in threads, and give the results in order.
+
+        ``above`` is the strip above, None for the first; ``first`` is the number of the first component that begins
+        in the strip, so that those before it begin further up.
+        """
+
+        def tasks() -> Iterator[Callable[[], T]]:
+            above: Strip | None = None
+            for strip, first in zip(self.strips(), self._firsts, strict=True):
+                yield partial(function, above, strip, first)
+                above = strip
+
+        yield from in_order(tasks(), self._threads)
 
     def _label(self) -> tuple[np.ndarray, np.ndarray]:
         """Label every strip, join the seams, and number the components of the whole map."""
-        sizes: list[np.ndarray] = []
-        codes: list[np.ndarray] = []
+        kernels = _kernels()
+        parts: list[tuple[np.ndarray, np.ndarray]] = []
         pairs: list[tuple[np.ndarray, np.ndarray]] = []
         above: Strip | None = None
-        offset = 0
-        for strip, strip_sizes in self._cut_all(sizes=True):
-            strip_codes = np.empty(strip_sizes.size, dtype=np.uint8)
-            strip_codes[strip.component] = strip.codes
-            sizes.append(strip_sizes)
-            codes.append(strip_codes)
+        before = offset = 0
+        for strip, sizes, codes in self._cut_all(sizes=True):
+            parts.append((sizes, codes))
             if above is not None:
-                pairs.append(self._seam_pairs(above, strip, self._offsets[-1], offset))
+                pairs.append(self._seam_pairs(above, strip, before, offset))
             if self._kept is not None:
                 self._kept.append(strip)
-            self._offsets.append(offset)
-            offset += strip_sizes.size
+            above, before = strip, offset
+            offset += sizes.size
             if offset > np.iinfo(np.int32).max:
                 raise InputRefused(f"the map has more than {np.iinfo(np.int32).max} patches; cut it into parts")
-            above = strip
-        kernels = _kernels()
         parent = np.arange(offset, dtype=np.int32)
         for a, b in pairs:
             kernels.join_pairs(a, b, parent)
-        self._number = np.empty(offset, dtype=np.int32)
-        count = kernels.flatten(parent, self._number)
-        del parent
+        number = np.empty(offset, dtype=np.int32)
+        count = kernels.flatten(parent, number)
+        del parent, pairs
         total = np.zeros(count, dtype=np.int64)
         code = np.empty(count, dtype=np.uint8)
-        for position, start in enumerate(self._offsets):
-            number = self._number[start : start + sizes[position].size]
-            np.add.at(total, number, sizes[position])
-            code[number] = codes[position]
-            sizes[position] = codes[position] = np.empty(0, dtype=np.uint8)
-            if self._kept is not None:
-                strip = self._kept[position]
-                strip.component = number[strip.component]
+        first = start = 0
+        for position, (sizes, codes) in enumerate(parts):
+            part = number[start : start + sizes.size]
+            kernels.gather(part, sizes, codes, total, code)
+            parts[position] = (sizes[:0].copy(), codes[:0].copy())
+            self._firsts.append(first)
+            self._numbers.append(part)
+            first = max(first, int(part.max(initial=-1)) + 1)
+            start += part.size
+        if self._kept is not None:
+            tasks = zip(self._kept, self._numbers, strict=True)
+            for _ in in_order(
+                (partial(kernels.renumber, strip.component, part) for strip, part in tasks), self._threads
+            ):
+                pass
+            self._numbers = []
         return total, code
 
     def _seam_pairs(
@@ -277,42 +342,43 @@ class Segments:
         moved = np.flatnonzero(parent != np.arange(parent.size))
         return number[moved], number[parent[moved]]
 
-    def _cut_all(self, *, sizes: bool) -> Iterator[tuple[Strip, np.ndarray]]:
+    def _cut_all(self, *, sizes: bool) -> Iterator[tuple[Strip, np.ndarray, np.ndarray]]:
         """Label the strips by themselves, in threads, and give them in order."""
-        if self._threads <= 1 or len(self._bounds) <= 1:
-            for start, stop in self._bounds:
-                yield self._cut(self._read(start, stop), start, stop, sizes)
-            return
-        with ThreadPoolExecutor(max_workers=self._threads) as pool:
-            waiting: deque[Future[tuple[Strip, np.ndarray]]] = deque()
-            for start, stop in self._bounds:
-                waiting.append(pool.submit(self._cut, self._read(start, stop), start, stop, sizes))
-                if len(waiting) > self._threads:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+        tasks = (partial(self._cut, self._read(start, stop), start, stop, sizes) for start, stop in self._bounds)
+        yield from in_order(tasks, self._threads)
 
-    def _cut(self, block: np.ndarray, start: int, stop: int, sizes: bool) -> tuple[Strip, np.ndarray]:
-        """Runs of one strip, their components within the strip, and the sizes of these."""
+    def _cut(self, block: np.ndarray, start: int, stop: int, sizes: bool) -> tuple[Strip, np.ndarray, np.ndarray]:
+        """Runs of one strip, their components within the strip, and the sizes and codes of these."""
         kernels = _kernels()
-        codes = np.ascontiguousarray(block)
-        if codes.shape != (stop - start, self._shape[1]) or codes.dtype != np.uint8:
+        cells = np.ascontiguousarray(block)
+        if cells.shape != (stop - start, self._shape[1]) or cells.dtype != np.uint8:
             raise InputRefused(
                 f"expected uint8 rows of shape {(stop - start, self._shape[1])}, "
-                f"got {codes.dtype} of shape {codes.shape}"
+                f"got {cells.dtype} of shape {cells.shape}"
             )
-        rows, columns = codes.shape
+        rows, columns = cells.shape
         row_runs = np.zeros(rows + 1, dtype=np.int64)
-        kernels.count_runs(codes, row_runs)
+        kernels.count_runs(cells, row_runs)
         starts = np.empty(row_runs[-1], dtype=np.int32)
-        run_codes = np.empty(row_runs[-1], dtype=np.uint8)
-        kernels.fill_runs(codes, row_runs, starts, run_codes)
+        codes = np.empty(row_runs[-1], dtype=np.uint8)
+        kernels.fill_runs(cells, row_runs, starts, codes)
         parent = np.arange(row_runs[-1], dtype=np.int32)
-        kernels.join_rows(starts, run_codes, row_runs, 1, rows, columns, self._diagonal, -1, parent)
+        kernels.join_rows(starts, codes, row_runs, 1, rows, columns, self._diagonal, -1, parent)
         component = np.empty_like(parent)
-        total = np.zeros(kernels.flatten(parent, component) if sizes else 0, dtype=np.int64)
+        count = kernels.flatten(parent, component)
+        if not sizes:
+            count = 0
+        total = np.zeros(count, dtype=np.int64)
+        code = np.empty(count, dtype=np.uint8)
         if sizes:
             kernels.add_run_sizes(starts, row_runs, columns, *self._weights.rows(start, stop), component, total)
-        else:
-            kernels.flatten(parent, component)
-        return Strip(start, stop, columns, row_runs, starts, run_codes, component), total
+            kernels.component_codes(component, codes, code)
+        return Strip(start, stop, cells, row_runs, starts, codes, component), total, code
+
+
+def _painted(strip: Strip, component_values: np.ndarray) -> tuple[int, np.ndarray]:
+    return strip.start, strip.paint(component_values)
+
+
+def _repainted(strip: Strip, component_codes: np.ndarray, out: np.ndarray | None) -> tuple[int, np.ndarray]:
+    return strip.start, strip.repaint(component_codes, None if out is None else out[strip.start : strip.stop])

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
-import tomllib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from geococa.errors import InputRefused
+from geococa.sensor_description import Band, Quality, Sensor, read_sensor
 
 __all__ = [
     "COMMON_NAMES",
+    "OWN_QUALITY",
     "QA_PIXEL",
     "QA_RADSAT",
     "QUALITIES",
@@ -23,6 +21,8 @@ __all__ = [
     "Sensor",
     "get_sensor",
     "landsat_family",
+    "quality_attributes",
+    "quality_of",
     "read_sensor",
     "sensor_names",
 ]
@@ -51,75 +51,6 @@ COMMON_NAMES = (
     "vh",
 )
 """Band names that a file may use to say what a band is, after the STAC electro-optical extension."""
-
-
-@dataclass(frozen=True)
-class Band:
-    """One band of a sensor.
-
-    Parameters
-    ----------
-    native : str
-        Name that the data provider uses, such as ``B08`` or ``SR_B5``.
-    name : str
-        STAC common name, which is the variable's name in geococa.
-    wavelength_um : float
-        Centre wavelength in micrometres; NaN where a band has none (an index product).
-    gsd_m : float
-        Ground sampling distance in metres.
-    role : {"reflectance", "atmosphere", "thermal", "pan"}
-        Only ``reflectance`` bands are opened unless others are asked for by name.
-    """
-
-    native: str
-    name: str
-    wavelength_um: float
-    gsd_m: float
-    role: str = "reflectance"
-
-
-@dataclass(frozen=True)
-class Quality:
-    """A quality band: what its values or bits mean.
-
-    Parameters
-    ----------
-    native, name : str
-        Provider's name and variable name.
-    flags : mapping of str to int
-        Value of each class, or number of each bit (counted from 0).
-    bits : bool
-        Whether ``flags`` are bit numbers.
-    masked : tuple of str
-        Flags that make a pixel unusable by default.
-    buffered : tuple of str
-        Those of them whose surroundings are doubtful too: clouds and their shadows.
-    no_data : tuple of str
-        Those that mean "not observed": masked, never buffered.
-    gsd_m : float
-        Ground sampling distance in metres.
-    """
-
-    native: str
-    name: str
-    flags: Mapping[str, int]
-    bits: bool
-    masked: tuple[str, ...]
-    buffered: tuple[str, ...]
-    no_data: tuple[str, ...]
-    gsd_m: float
-
-    def choose(self, mask: Iterable[str] | None) -> tuple[str, ...]:
-        """Return the flags to mask: the default ones, or those named, with "not observed" always among them."""
-        if mask is None:
-            return self.masked
-        chosen = tuple(dict.fromkeys((*self.no_data, *mask)))
-        unknown = [name for name in chosen if name not in self.flags]
-        if unknown:
-            raise InputRefused(
-                f"the quality band {self.name} has no flag {', '.join(unknown)}; it has {', '.join(self.flags)}"
-            )
-        return chosen
 
 
 SCL = Quality(
@@ -191,8 +122,49 @@ QA_RADSAT = Quality(
 )
 """Radiometric saturation bits of Landsat Collection 2."""
 
-QUALITIES = {quality.name: quality for quality in (SCL, QA_PIXEL, QA_RADSAT)}
+OWN_QUALITY = Quality("", "quality", {}, bits=False, masked=(), buffered=(), no_data=(), gsd_m=float("nan"))
+"""Stands for the quality band of a sensor that a ``sensor.toml`` describes; its flags travel with the scenes."""
+
+QUALITIES = {quality.name: quality for quality in (SCL, QA_PIXEL, QA_RADSAT, OWN_QUALITY)}
 """Every known quality band by variable name."""
+
+
+def quality_of(name: str, attrs: Mapping[Any, Any]) -> Quality:
+    """Return what a quality variable means: the known band of its name, or what its own attributes say.
+
+    Parameters
+    ----------
+    name : str
+        Variable name.
+    attrs : mapping
+        Attributes of the variable: CF ``flag_meanings`` with ``flag_values`` or ``flag_masks``, and the names of
+        the flags that are ``masked``, ``buffered`` and ``no_data``.
+
+    Raises
+    ------
+    InputRefused
+        The variable is called ``quality`` and does not say what it means.
+    """
+    if name != OWN_QUALITY.name:
+        return QUALITIES[name]
+    bits = "flag_masks" in attrs
+    codes = attrs.get("flag_masks" if bits else "flag_values")
+    names = str(attrs.get("flag_meanings", "")).split()
+    if codes is None or len(names) != len(codes):
+        raise InputRefused(
+            "the variable quality has no flag_meanings with flag_values or flag_masks; open the tile with its sensor.toml"
+        )
+    values = [int(code).bit_length() - 1 if bits else int(code) for code in codes]
+    chosen = {key: tuple(str(attrs.get(key, "")).split()) for key in ("masked", "buffered", "no_data")}
+    return Quality("", name, dict(zip(names, values, strict=True)), bits, **chosen, gsd_m=float("nan"))
+
+
+def quality_attributes(quality: Quality) -> dict[str, Any]:
+    """Attributes from which `quality_of` reads a quality band again; none are needed for the known ones."""
+    if quality.name != OWN_QUALITY.name:
+        return {}
+    return {key: " ".join(getattr(quality, key)) for key in ("masked", "buffered", "no_data")}
+
 
 _MSI = (
     Band("B01", "coastal", 0.443, 60),
@@ -243,92 +215,6 @@ _OLI_L1 = (
     Band("B11", "lwir12", 12.0, 30, "thermal"),
 )
 _ETM_L1 = (*_tm("", "B6"), Band("B8", "pan", 0.710, 15, "pan"))
-
-
-@dataclass(frozen=True)
-class Sensor:
-    """A sensor and processing level: which bands its products have and what their numbers mean.
-
-    Parameters
-    ----------
-    name : str
-        For example ``"sentinel-2-l2a"``.
-    bands : tuple of Band
-        Bands of its current platforms.
-    fill : int, optional
-        Digital number that means "no data" by the product's definition, where a file does not say it itself.
-    scale, offset : float, optional
-        ``reflectance = DN * scale + offset`` where the product definition fixes them for every product.
-        None where each product must say it in its own metadata.
-    valid : tuple of float or None, optional
-        Smallest and largest valid digital number by the product's definition; what lies outside was not observed.
-    quality : tuple of Quality
-        Quality bands.
-    families : mapping of str to tuple of Band
-        Bands of platforms that differ from ``bands`` (Landsat 4-7: ``tm``).
-    reference : str
-        Document that the numbers come from.
-
-    Examples
-    --------
-    >>> sensor = get_sensor("sentinel-2-l2a")
-    >>> sensor.band("B08").name, sensor.band("swir16").native
-    ('nir', 'B11')
-    """
-
-    name: str
-    bands: tuple[Band, ...]
-    fill: int | None = None
-    scale: float | None = None
-    offset: float | None = None
-    valid: tuple[float | None, float | None] = (None, None)
-    quality: tuple[Quality, ...] = ()
-    families: Mapping[str, tuple[Band, ...]] = field(default_factory=dict)
-    reference: str = ""
-
-    def of_family(self, family: str | None) -> Sensor:
-        """Return the same sensor with the bands of one of its platform families."""
-        if family is None or family not in self.families:
-            return self
-        return Sensor(
-            self.name,
-            self.families[family],
-            self.fill,
-            self.scale,
-            self.offset,
-            self.valid,
-            self.quality,
-            reference=self.reference,
-        )
-
-    def band(self, name: str) -> Band:
-        """Return the band with this native or common name.
-
-        Raises
-        ------
-        InputRefused
-            The sensor has no such band.
-        """
-        found = self.find(name)
-        if found is None:
-            have = ", ".join(f"{band.name} ({band.native})" for band in self.bands)
-            raise InputRefused(f"{self.name} has no band {name!r}; it has {have}")
-        return found
-
-    def find(self, name: str) -> Band | None:
-        """Return the band with this native or common name (capitals do not matter), or None."""
-        wanted = name.lower()
-        for band in self.bands:
-            if wanted in (band.name, band.native.lower()):
-                return band
-        return None
-
-    def quality_band(self, name: str) -> Quality | None:
-        """Return the quality band with this native or variable name, or None."""
-        for quality in self.quality:
-            if name.lower() in (quality.name, quality.native.lower()):
-                return quality
-        return None
 
 
 _LANDSAT_C2 = "USGS LSDS-1618/1619, Landsat Collection 2 Level 2 Science Product Guides (2.75e-5, -0.2, fill 0)"
@@ -429,66 +315,3 @@ def landsat_family(platform: str) -> str | None:
     text = platform.upper()
     found = re.search(r"LANDSAT[_-]?(\d)", text) or re.match(r"L[COTEM]0?(\d)", text)
     return {"4": "tm", "5": "tm", "7": "etm", "8": "oli", "9": "oli"}.get(found.group(1)) if found else None
-
-
-def read_sensor(path: str | os.PathLike[str]) -> Sensor:
-    """Read the description of a sensor that geococa does not know.
-
-    The file is TOML: ``name``, optionally ``fill``, ``scale``, ``offset`` and ``reference``, and one
-    ``[[bands]]`` table a band with ``native``, ``name`` and optionally ``wavelength_um`` and ``gsd_m``.
-
-    Parameters
-    ----------
-    path : path
-        The TOML file.
-
-    Raises
-    ------
-    InputRefused
-        The file can't be read, or a setting is missing, unknown or of the wrong type.
-    """
-    try:
-        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputRefused(f"{path}: not a readable sensor description ({error})") from error
-    allowed = {"name", "fill", "scale", "offset", "reference", "bands"}
-    surplus = sorted(set(values) - allowed)
-    if surplus or not isinstance(values.get("name"), str) or not isinstance(values.get("bands"), list):
-        raise InputRefused(
-            f"{path}: a sensor description has name, [[bands]] and perhaps fill, scale, offset, reference; "
-            f"found {', '.join(sorted(values)) or 'nothing'}"
-        )
-    bands = tuple(_band_of(entry, path) for entry in values["bands"])
-    if not bands or len({band.name for band in bands}) != len(bands):
-        raise InputRefused(f"{path}: name at least one band, each once, got {[band.name for band in bands]}")
-    numbers = {key: values.get(key) for key in ("fill", "scale", "offset")}
-    wrong = [key for key, value in numbers.items() if value is not None and not _is_number(value)]
-    if wrong:
-        raise InputRefused(f"{path}: {', '.join(wrong)} must be numbers, got {[numbers[key] for key in wrong]}")
-    return Sensor(
-        values["name"],
-        bands,
-        fill=None if numbers["fill"] is None else int(numbers["fill"]),
-        scale=None if numbers["scale"] is None else float(numbers["scale"]),
-        offset=None if numbers["offset"] is None else float(numbers["offset"]),
-        reference=str(values.get("reference", Path(path).name)),
-    )
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _band_of(entry: Any, path: str | os.PathLike[str]) -> Band:
-    known = {"native", "name", "wavelength_um", "gsd_m", "role"}
-    if not isinstance(entry, dict) or not {"native", "name"} <= set(entry) or set(entry) - known:
-        raise InputRefused(f"{path}: a band has native, name and perhaps wavelength_um, gsd_m, role; got {entry!r}")
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", str(entry["name"])):
-        raise InputRefused(f"{path}: band names are lower-case words such as 'red', got {entry['name']!r}")
-    return Band(
-        str(entry["native"]),
-        str(entry["name"]),
-        float(entry.get("wavelength_um", "nan")),
-        float(entry.get("gsd_m", "nan")),
-        str(entry.get("role", "reflectance")),
-    )

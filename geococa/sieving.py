@@ -1,9 +1,10 @@
-"""The minimum mapping unit in hectares: patches below it take the class of a neighbour."""
+"""The minimum mapping unit in hectares: patches below it take the class of a neighbour, or lose theirs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 import xarray as xr
@@ -11,12 +12,12 @@ import xarray as xr
 from geococa._checks import check_dims, check_kind, is_lazy, positive
 from geococa.errors import InputRefused
 from geococa.grid import Grid
-from geococa.legend import NO_DATA
-from geococa.segments import CellWeights, Segments
+from geococa.legend import NO_DATA, UNCLASSIFIED, Legend
+from geococa.segments import CellWeights, Segments, Strip, seam
 
 __all__ = ["sieve", "sieve_strips"]
 
-Rule = Literal["largest_neighbour", "gdal"]
+Rule = Literal["largest_neighbour", "gdal", "drop"]
 
 
 def sieve(
@@ -28,7 +29,7 @@ def sieve(
     min_pixels: int | None = None,
     threads: int = 1,
 ) -> xr.DataArray:
-    """Give patches below the minimum mapping unit the class of their largest neighbour.
+    """Give patches below the minimum mapping unit the class of their largest neighbour, or none.
 
     Parameters
     ----------
@@ -39,11 +40,13 @@ def sieve(
         Minimum mapping unit in hectares on the ellipsoid. Patches of at least this area stay.
     connectivity : {8, 4}
         8: cells that share a corner belong to one patch; 4: only cells that share a side.
-    rule : {"largest_neighbour", "gdal"}
+    rule : {"largest_neighbour", "gdal", "drop"}
         ``"largest_neighbour"``: a small patch takes the class of the largest patch beside it that reaches the
         minimum unit (of equals, the lowest code); patches that touch only small ones follow when their
         neighbours have their class. ``"gdal"``: what ``gdal_sieve`` does, ties included: follow the largest
         neighbour, whatever its size, until one reaches the unit, and stay as is where the chain runs in a circle.
+        ``"drop"``: small patches become 0, observed but without a class; no neighbour is asked, so it is the
+        fastest, and no class gains area.
     min_pixels : int, optional
         Minimum number of cells, instead of an area, as ``gdal_sieve`` counts.
     threads : int
@@ -58,7 +61,7 @@ def sieve(
     Raises
     ------
     InputRefused
-        The map is not uint8, or a parameter is out of range.
+        The map is not uint8, a parameter is out of range, or a class has code 0 and ``rule`` is ``"drop"``.
     CRSMismatch
         The map has no CRS, so its cells have no area.
 
@@ -82,7 +85,9 @@ def sieve(
     check_dims(land_cover, "y", "x", optional=("time",))
     if land_cover.dtype != np.uint8:
         raise InputRefused(f"a land-cover map is uint8, got {land_cover.dtype}; make one with geococa.as_land_cover")
-    run = _plan(
+    if rule == "drop":
+        _refuse_a_class_of_code_0(land_cover)
+    plan = _make_plan(
         Grid.from_xarray(land_cover) if min_pixels is None else None, min_area_ha, min_pixels, connectivity, rule
     )
     ordered = land_cover.transpose(..., "y", "x")
@@ -91,7 +96,7 @@ def sieve(
         planes = block.reshape(-1, *block.shape[-2:])
         out = np.empty_like(planes)
         for source, target in zip(planes, out, strict=True):
-            _run(run, _slicer(source), _setter(target), source.shape, keep=True, threads=threads)
+            _sieve_plane(plan, source, target, threads)
         return out.reshape(block.shape)
 
     if is_lazy(ordered):
@@ -103,6 +108,8 @@ def sieve(
         result = whole(np.asarray(ordered.data))
     out = ordered.copy(data=result).transpose(*land_cover.dims)
     unit = f"{min_area_ha:g} ha" if min_pixels is None else f"{min_pixels} cells"
+    if rule == "drop" and "flag_values" in out.attrs:
+        out.attrs.update(Legend.from_attrs(out.attrs).with_unclassified().to_attrs())
     out.attrs["minimum_mapping_unit"] = f"{unit}, {connectivity}-connected, {rule}"
     return out
 
@@ -121,8 +128,8 @@ def sieve_strips(
 ) -> None:
     """Apply the minimum mapping unit to a map that does not fit in memory, exactly as `sieve` would.
 
-    The map is read from top to bottom three times or more (patches, their neighbours, the result). Memory holds
-    a few strips and some 25 bytes a patch, never the map.
+    The map is read from top to bottom three times (patches, their neighbours, the result; twice by ``"drop"``).
+    Memory holds a few strips, some 25 bytes a patch and 8 for each contact of two small patches, never the map.
 
     Parameters
     ----------
@@ -157,117 +164,154 @@ def sieve_strips(
     """
     if strip_rows < 1:
         raise InputRefused(f"strip_rows must be at least 1, got {strip_rows}")
-    run = _plan(grid if min_pixels is None else None, min_area_ha, min_pixels, connectivity, rule)
-    _run(run, read, write, grid.shape, keep=False, threads=threads, strip_rows=strip_rows)
+    plan = _make_plan(grid if min_pixels is None else None, min_area_ha, min_pixels, connectivity, rule)
+    segments = Segments(
+        read,
+        grid.shape,
+        plan.weights,
+        connectivity=connectivity,
+        strip_rows=strip_rows,
+        keep=False,
+        threads=threads,
+    )
+    for start, rows in segments.repaint(_new_codes(segments, plan)):
+        write(start, rows)
 
 
-_Plan = tuple[CellWeights, int, int, str]
+def _refuse_a_class_of_code_0(land_cover: xr.DataArray) -> None:
+    """Dropped patches get code 0, so no class may have it."""
+    if "flag_values" not in land_cover.attrs:
+        return
+    legend = Legend.from_attrs(land_cover.attrs)
+    named = dict(zip(legend.codes, legend.names, strict=True)).get(UNCLASSIFIED, "unclassified")
+    if named != "unclassified":
+        raise InputRefused(
+            f"class {named!r} has code 0, which rule='drop' gives to small patches; "
+            "give the classes codes from 1 on with geococa.as_land_cover"
+        )
 
 
-def _plan(grid: Grid | None, min_area_ha: float, min_pixels: int | None, connectivity: int, rule: str) -> _Plan:
-    """Check the parameters; weights of the cells and the smallest size that stays."""
-    if rule not in ("largest_neighbour", "gdal"):
-        raise InputRefused(f"rule must be 'largest_neighbour' or 'gdal', got {rule!r}")
+@dataclass(frozen=True)
+class _Plan:
+    """What a cell counts, the smallest size that stays, and how patches below it go."""
+
+    weights: CellWeights
+    least: int
+    connectivity: int
+    rule: str
+
+
+def _make_plan(grid: Grid | None, min_area_ha: float, min_pixels: int | None, connectivity: int, rule: str) -> _Plan:
+    """Check the parameters."""
+    if rule not in get_args(Rule):
+        raise InputRefused(f"rule must be one of {', '.join(get_args(Rule))}, got {rule!r}")
     if connectivity not in (4, 8):
         raise InputRefused(f"connectivity must be 4 or 8, got {connectivity!r}")
     weights = CellWeights(grid)
     if min_pixels is not None:
-        return weights, int(positive(min_pixels, "min_pixels")), connectivity, rule
-    return weights, weights.least(positive(min_area_ha, "min_area_ha", zero=True)), connectivity, rule
+        return _Plan(weights, int(positive(min_pixels, "min_pixels")), connectivity, rule)
+    return _Plan(weights, weights.least(positive(min_area_ha, "min_area_ha", zero=True)), connectivity, rule)
 
 
 def _slicer(plane: np.ndarray) -> Callable[[int, int], np.ndarray]:
     return lambda start, stop: plane[start:stop]
 
 
-def _setter(plane: np.ndarray) -> Callable[[int, np.ndarray], None]:
-    def write(start: int, rows: np.ndarray) -> None:
-        plane[start : start + len(rows)] = rows
-
-    return write
-
-
-def _run(
-    plan: _Plan,
-    read: Callable[[int, int], np.ndarray],
-    write: Callable[[int, np.ndarray], None],
-    shape: tuple[int, ...],
-    *,
-    keep: bool,
-    threads: int,
-    strip_rows: int = 512,
-) -> None:
-    weights, least, connectivity, rule = plan
+def _sieve_plane(plan: _Plan, source: np.ndarray, target: np.ndarray, threads: int) -> None:
+    """Sieve a map in memory."""
     segments = Segments(
-        read,
-        (shape[0], shape[1]),
-        weights,
-        connectivity=connectivity,
-        strip_rows=strip_rows,
-        keep=keep,
-        threads=threads,
+        _slicer(source), source.shape, plan.weights, connectivity=plan.connectivity, keep=True, threads=threads
     )
-    codes = _codes_by_gdal(segments, least) if rule == "gdal" else _codes_by_rounds(segments, least)
-    for start, rows in segments.paint(codes):
-        write(start, rows)
+    for _ in segments.repaint(_new_codes(segments, plan), target):
+        pass
+
+
+def _new_codes(segments: Segments, plan: _Plan) -> np.ndarray:
+    """Code of every component by the rule of the plan."""
+    if plan.rule == "drop":
+        stays = (segments.sizes >= plan.least) | (segments.codes == NO_DATA)
+        return np.where(stays, segments.codes, np.uint8(UNCLASSIFIED))
+    return _codes_by_gdal(segments, plan.least) if plan.rule == "gdal" else _codes_by_rounds(segments, plan.least)
+
+
+def _neighbours(segments: Segments, least: int, gdal: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Largest neighbour of every component, -1 for none, and the pairs of touching small ones unless ``gdal``."""
+    from geococa._kernels import sieve as kernels
+
+    sizes, codes = segments.sizes, segments.codes
+
+    def link(above: Strip | None, strip: Strip, first: int) -> tuple[int, np.ndarray, np.ndarray, list[np.ndarray]]:
+        """Neighbours of the components that begin in a strip, and of the small ones that reach into it from above."""
+        parts = [(strip, 0 if above is None else 1, strip.stop - strip.start)]
+        edge = strip.row(0)[2]
+        if above is not None:
+            parts.insert(0, (seam(above, strip), 1, 2))
+            edge = parts[0][0].component
+        edge = edge[edge < first]
+        foreign = np.unique(edge[sizes[edge] < least])
+        last = max(first - 1, int(strip.component.max(initial=-1)))
+        best = np.full(last + 1 - first + foreign.size, -1, dtype=np.int32)
+        pairs = []
+        for part, start, stop in parts:
+            runs = part.starts.size
+            met = np.empty((6 * int(np.diff(part.row_runs).max(initial=0)) + 1, 2), dtype=np.int32)
+            small = np.empty((0 if gdal else 6 * runs, 2), dtype=np.int32)
+            count = kernels.link_neighbours(
+                part.starts,
+                part.codes,
+                part.row_runs,
+                start,
+                stop,
+                part.columns,
+                segments.diagonal,
+                NO_DATA,
+                part.component,
+                sizes,
+                codes,
+                least,
+                gdal,
+                first,
+                foreign,
+                np.empty(runs, dtype=np.uint8),
+                met,
+                best,
+                small,
+            )
+            pairs.append(small[:count].copy())
+        return first, foreign, best, pairs
+
+    neighbour = np.full(sizes.size, -1, dtype=np.int32)
+    noted = []
+    for first, foreign, best, pairs in segments.visit(link):
+        own = best.size - foreign.size
+        neighbour[first : first + own] = best[:own]
+        kernels.merge_neighbours(foreign, best[own:], sizes, codes, gdal, neighbour)
+        noted += pairs
+    return neighbour, np.concatenate(noted) if noted else np.empty((0, 2), dtype=np.int32)
 
 
 def _codes_by_gdal(segments: Segments, least: int) -> np.ndarray:
     """Code of every component after following the chain of largest neighbours."""
-    from geococa._kernels import components
+    from geococa._kernels import sieve as kernels
 
-    neighbour = np.full(segments.sizes.size, -1, dtype=np.int32)
-    for part, first, last in segments.passes():
-        components.link_neighbours(
-            part.starts,
-            part.codes,
-            part.row_runs,
-            first,
-            last,
-            part.columns,
-            segments.diagonal,
-            NO_DATA,
-            part.component,
-            segments.sizes,
-            least,
-            neighbour,
-        )
+    neighbour, _ = _neighbours(segments, least, gdal=True)
     out = np.empty_like(segments.codes)
-    components.resolve_chains(segments.sizes, least, neighbour, segments.codes, out)
+    kernels.resolve_chains(segments.sizes, least, neighbour, segments.codes, out)
     return out
 
 
 def _codes_by_rounds(segments: Segments, least: int) -> np.ndarray:
     """Code of every component after the small ones joined large ones, from the outside in."""
-    from geococa._kernels import components
+    from geococa._kernels import sieve as kernels
 
-    large = segments.sizes >= least
-    target_size = np.where(large, segments.sizes, np.int64(-1))
-    target_code = segments.codes.copy()
-    waiting = int(np.count_nonzero(~large & (segments.codes != NO_DATA)))
-    while waiting:
-        best_size = np.full(target_size.size, -1, dtype=np.int64)
-        best_code = np.full(target_size.size, NO_DATA, dtype=np.uint8)
-        for part, first, last in segments.passes():
-            components.vote_neighbours(
-                part.starts,
-                part.codes,
-                part.row_runs,
-                first,
-                last,
-                part.columns,
-                segments.diagonal,
-                NO_DATA,
-                part.component,
-                target_size,
-                target_code,
-                best_size,
-                best_code,
-            )
-        found = best_size >= 0
-        if not found.any():
-            break
-        target_size[found] = best_size[found]
-        target_code[found] = best_code[found]
-        waiting -= int(np.count_nonzero(found))
-    return target_code
+    # of those with a large neighbour this is the target already
+    target, pairs = _neighbours(segments, least, gdal=False)
+    large = np.flatnonzero(segments.sizes >= least).astype(np.int32)
+    target[large] = large
+    # pairs with two targets say nothing more
+    pairs = pairs[(target[pairs[:, 0]] < 0) | (target[pairs[:, 1]] < 0)]
+    if pairs.size:
+        offer = np.full(target.size, -1, dtype=np.int32)
+        found = np.empty(min(target.size, len(pairs)), dtype=np.int32)
+        kernels.spread_targets(pairs, segments.sizes, segments.codes, target, offer, found)
+    return np.where(target >= 0, segments.codes[np.maximum(target, 0)], segments.codes)

@@ -107,15 +107,15 @@ def _texture(
         if {"mean", "std"} & set(statistics):
             texture.local_moments(plane, window // 2, np.empty((3, columns)), moments[0], moments[1])
         if set(TEXTURE_STATISTICS[2:]) & set(statistics):
-            pairs = np.empty((levels, levels), np.int64)
-            texture.cooccurrence(_grey_levels(plane, levels, value_range), levels, window // 2, pairs, glcm)
+            texture.cooccurrence(_grey_levels(plane, levels, value_range), levels, window // 2, glcm)
         for k, name in enumerate(statistics):
             target[k] = layers[name]
     return out.reshape(*block.shape[:-3], block.shape[-3] * len(statistics), rows, columns)
 
 
 def _grey_levels(plane: np.ndarray, levels: int, value_range: tuple[float, float]) -> np.ndarray:
+    """Grey level of each cell, ``levels`` where it was not observed."""
     low, high = value_range
     seen = ~np.isnan(plane)
     share = (np.where(seen, plane, low) - low) / (high - low)
-    return np.where(seen, np.clip(np.floor(share * levels), 0, levels - 1), -1).astype(np.int16)
+    return np.where(seen, np.clip(np.floor(share * levels), 0, levels - 1), levels).astype(np.int64)

@@ -29,7 +29,7 @@ from geococa.layouts import (
     tile_of,
 )
 from geococa.rasters import read_window
-from geococa.sensors import QUALITIES, Sensor, get_sensor
+from geococa.sensors import QUALITIES, Sensor, get_sensor, quality_attributes
 
 __all__ = ["SceneRef", "TileRef", "find_tiles", "open_tile", "read_raster", "write_cog"]
 
@@ -344,12 +344,13 @@ def _attributes(tile: TileRef, name: str, files: list[BandFile]) -> dict[str, An
     """CF attributes of a band or quality variable."""
     attrs: dict[str, Any] = {"units": "1", "long_name": f"digital number of {name}"}
     if name in QUALITIES:
-        quality = QUALITIES[name]
+        own = next((scene.own_quality for scene in tile.scenes if scene.own_quality is not None), None)
+        quality = own if own is not None and name == own.name else QUALITIES[name]
         key = "flag_masks" if quality.bits else "flag_values"
         values = [1 << value if quality.bits else value for value in quality.flags.values()]
         dtype = np.uint16 if quality.bits else np.uint8
         attrs = {"units": "1", "long_name": f"quality band {quality.native}", key: np.array(values, dtype)}
-        attrs["flag_meanings"] = " ".join(quality.flags)
+        attrs |= {"flag_meanings": " ".join(quality.flags), **quality_attributes(quality)}
     declared = {file.nodata for file in files if file.nodata is not None and not np.isnan(file.nodata)}
     if len(declared) > 1:
         raise InputRefused(

@@ -19,7 +19,15 @@ from geococa.tree_arrays import Parts
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
 
-__all__ = ["Fitted", "fit", "transition_matrix", "usable_rows"]
+__all__ = [
+    "Fitted",
+    "class_order",
+    "feature_columns",
+    "fit",
+    "library_versions",
+    "transition_matrix",
+    "usable_rows",
+]
 
 _SAMPLE_COLUMNS = frozenset(
     {
@@ -41,6 +49,15 @@ _SAMPLE_COLUMNS = frozenset(
     }
 )
 """Columns of a training table that describe the sample and are not features."""
+_UNWEIGHTED = {
+    "gaussian": "give priors= ('equal', 'samples' or a mapping by class)",
+    "mahalanobis": "give priors= ('equal', 'samples' or a mapping by class)",
+    "minimum_distance": "it has one spread and equal priors for all classes; take 'mahalanobis' with priors=",
+    "spectral_angle": "it knows directions only; take a method with trees, or 'gaussian' with priors=",
+    "rules": "rules are not trained",
+    "twdtw": "a pattern is the mean of its own class, whatever the others weigh",
+}
+"""Methods whose fit weights could not change, and what does the same for them."""
 _MIN_PAIRS = 30
 _STAY = 0.9
 
@@ -56,18 +73,26 @@ class Fitted:
 
 
 def usable_rows(
-    samples: pd.DataFrame, features: xr.DataArray | Sequence[str] | None
+    samples: pd.DataFrame,
+    features: xr.DataArray | Sequence[str] | None,
+    *,
+    keep_index: bool = False,
+    keep_partial: bool = False,
 ) -> tuple[pd.DataFrame, list[str], int]:
-    """Return the training table without rows that were not observed, its feature names, and how many rows fell out."""
+    """Return the training table without rows that were not observed, its feature names, and how many rows fell out.
+
+    Rows are numbered anew unless ``keep_index``; those with some features stay with ``keep_partial``.
+    """
     if "geometry" in getattr(samples, "columns", ()) and isinstance(features, xr.DataArray):
         from geococa.extraction import extract_samples
 
         frame: GeoDataFrame = samples
-        table = extract_samples(frame, features)
+        table = extract_samples(frame, features, keep_partial=keep_partial)
         names = [str(name) for name in features["feature"].values]
     else:
         table = pd.DataFrame(samples)
-        names = _feature_names(table, features)
+        table.attrs = dict(getattr(samples, "attrs", {}))
+        names = feature_columns(table, features)
     if "class" not in table.columns:
         raise InputRefused(
             f"the samples have no column 'class', only {', '.join(map(str, table.columns[:30]))}; read them "
@@ -82,16 +107,19 @@ def usable_rows(
     if not names:
         raise InputRefused("the training table has no feature column; give features=[names]")
     values = table[names].to_numpy(dtype=np.float64)
-    good = np.isfinite(values).all(axis=1) & table["class"].notna().to_numpy()
+    known = np.isfinite(values)
+    good = (known.any(axis=1) if keep_partial else known.all(axis=1)) & table["class"].notna().to_numpy()
     if not good.any():
         raise InputRefused(
             f"none of the {len(table)} training rows has every feature and a class; the samples lie outside "
             "the features or on pixels that were not observed"
         )
-    return table[good].reset_index(drop=True), names, int((~good).sum())
+    kept = table[good]
+    return kept if keep_index else kept.reset_index(drop=True), names, int((~good).sum())
 
 
-def _feature_names(table: pd.DataFrame, features: xr.DataArray | Sequence[str] | None) -> list[str]:
+def feature_columns(table: pd.DataFrame, features: xr.DataArray | Sequence[str] | None) -> list[str]:
+    """Return the features of a table: those named, else every numeric column that does not describe the sample."""
     if isinstance(features, xr.DataArray):
         return [str(name) for name in features["feature"].values]
     if isinstance(features, str):
@@ -118,26 +146,32 @@ def fit(
 ) -> Fitted:
     """Train one method on a table without missing values; see `geococa.train`."""
     if method not in (*METHODS, "rules"):
-        raise InputRefused(f"unknown method {method!r}; known are {', '.join([*METHODS, 'rules'])}")
+        known = [*METHODS, "rules", "fraction", "unmixing"]
+        raise InputRefused(f"unknown method {method!r}; known are {', '.join(known)}")
+    if class_weight is not None and method in _UNWEIGHTED:
+        raise InputRefused(f"method {method!r} takes no class_weight; {_UNWEIGHTED[method]}")
     if method == "rules":
         return _fit_rules(dict(options))
     found = table["class"].astype(str)
-    order = _class_order(found, classes)
+    order = class_order(found, classes)
     y = found.map({name: i for i, name in enumerate(order)}).to_numpy(dtype=np.int64)
     X = np.ascontiguousarray(table[features].to_numpy(dtype=np.float32))
-    data = TrainingData(X, y, _weights(y, order, class_weight), order, seed, threads or os.cpu_count() or 1)
+    data = TrainingData(
+        X, y, _weights(y, order, class_weight), order, seed, threads or os.cpu_count() or 1, tuple(features)
+    )
     parts, used = METHODS[method](data, dict(options))
     provenance = {
         "method": method,
         "seed": seed,
         "options": used,
         "class_weight": class_weight,
-        "versions": _versions(),
+        "versions": library_versions(),
     }
     return Fitted(parts, list(features), order, provenance)
 
 
-def _class_order(found: pd.Series, classes: Sequence[str] | None) -> tuple[str, ...]:
+def class_order(found: pd.Series, classes: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the classes of ``found`` in the order of a model: the one given, else usual names first, others by name."""
     present = set(found)
     if classes is None:
         known = [name for name in PALETTE if name in present]
@@ -173,13 +207,14 @@ def _weights(y: np.ndarray, classes: tuple[str, ...], chosen: str | Mapping[str,
     return weights
 
 
-def _versions() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that a model may come from."""
     import platform
     from importlib.metadata import version
 
     import geococa
 
-    names = ("numpy", "scikit-learn", "lightgbm", "xgboost")
+    names = ("numpy", "scikit-learn", "lightgbm", "xgboost", "catboost")
     found = {"python": platform.python_version(), "geococa": geococa.__version__}
     for name in names:
         try:

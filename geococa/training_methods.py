@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from geococa.errors import InputRefused
 from geococa.estimators import convert, gaussian_parts
 from geococa.tree_arrays import Parts
 
-__all__ = ["METHODS", "TrainingData", "take_options"]
+__all__ = ["METHODS", "TAKES_MISSING", "TrainingData", "take_options"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class TrainingData:
     classes: tuple[str, ...]
     seed: int
     threads: int
+    features: tuple[str, ...] = ()
 
 
 _Result = tuple[Parts, dict[str, Any]]
@@ -47,10 +48,19 @@ def _fit_estimator(
         raise InputRefused(f"options {', '.join(clash)} are set by geococa: use seed=, threads= and class_weight=")
     chosen = {**defaults, **options}
     estimator = estimator_class(**chosen, **fixed)
-    with warnings.catch_warnings():
+    # histogram boosting takes no number of threads, and would start one for each processor
+    threads = optional_import("threadpoolctl", "ml").threadpool_limits(data.threads)
+    with warnings.catch_warnings(), threads:
         warnings.filterwarnings("ignore", message="X does not have valid feature names")
         estimator.fit(data.X, data.y, sample_weight=data.weight)
-    return convert(estimator), chosen
+    return replace(convert(estimator), importance=_importance(estimator)), chosen
+
+
+def _importance(estimator: Any) -> np.ndarray | None:
+    """Return the importance of each feature as the source measures it; None where it does not, or all are zero."""
+    found = np.asarray(getattr(estimator, "feature_importances_", ()), dtype=np.float64)
+    usable = found.size and np.isfinite(found).all() and (found >= 0).all() and found.any()
+    return found if usable else None
 
 
 def _random_forest(data: TrainingData, options: dict[str, Any]) -> _Result:
@@ -103,6 +113,24 @@ def _xgboost(data: TrainingData, options: dict[str, Any]) -> _Result:
     return _fit_estimator(
         xgboost.XGBClassifier, data, defaults, options, {"random_state": data.seed, "n_jobs": data.threads}
     )
+
+
+def _catboost(data: TrainingData, options: dict[str, Any]) -> _Result:
+    catboost = optional_import("catboost", "catboost")
+    known = {
+        "iterations", "depth", "learning_rate", "l2_leaf_reg", "border_count", "random_strength", "rsm", "subsample",
+        "bootstrap_type", "bagging_temperature", "min_data_in_leaf", "max_leaves", "grow_policy", "loss_function",
+        "leaf_estimation_iterations", "leaf_estimation_method", "boosting_type", "feature_border_type",
+    }  # fmt: skip
+    unknown = sorted(set(options) - known)
+    if unknown:
+        raise InputRefused(f"unknown options {', '.join(unknown)}; catboost takes {', '.join(sorted(known))} here")
+    chosen = {"iterations": 200, "depth": 6, "learning_rate": 0.1, **options}
+    estimator = catboost.CatBoostClassifier(
+        **chosen, random_seed=data.seed, thread_count=data.threads, verbose=False, allow_writing_files=False
+    )
+    estimator.fit(data.X, data.y, sample_weight=data.weight)
+    return convert(estimator), chosen
 
 
 def take_options(options: dict[str, Any], **defaults: Any) -> dict[str, Any]:
@@ -213,15 +241,28 @@ def _spectral_angle(data: TrainingData, options: dict[str, Any]) -> _Result:
     ), used
 
 
+def _twdtw(data: TrainingData, options: dict[str, Any]) -> _Result:
+    """Patterns of index series; see `geococa.series_training.train_warping`."""
+    from geococa.series_training import train_warping
+
+    used = take_options(options, alpha=-0.1, beta=50.0, ends="open", smooth_days=0.0, rejection=None)
+    return train_warping(data, used)
+
+
 METHODS: dict[str, Callable[[TrainingData, dict[str, Any]], _Result]] = {
     "random_forest": _random_forest,
     "extra_trees": _extra_trees,
     "hist_gradient_boosting": _hist_gradient_boosting,
     "lightgbm": _lightgbm,
     "xgboost": _xgboost,
+    "catboost": _catboost,
     "gaussian": _gaussian,
     "mahalanobis": _mahalanobis,
     "minimum_distance": _minimum_distance,
     "spectral_angle": _spectral_angle,
+    "twdtw": _twdtw,
 }
 """Training methods by name."""
+
+TAKES_MISSING = frozenset({"twdtw"})
+"""Methods that train and classify with some features missing."""

@@ -28,6 +28,8 @@ class Parts:
         Names that the source was fitted with, where it knows them.
     source : str
         Library and class of the estimator.
+    importance : numpy.ndarray or None
+        float64 ``(features,)``: importance of each feature, where the source knows it.
     """
 
     kind: str
@@ -36,6 +38,7 @@ class Parts:
     labels: list[Any]
     feature_names: list[str] | None = None
     source: str = ""
+    importance: np.ndarray | None = None
 
 
 @dataclass

@@ -55,6 +55,8 @@ class BitVectors:
     tree_leaf: np.ndarray
     value: np.ndarray
     tree_class: np.ndarray
+    shift: int
+    """What ranks are lowered by."""
 
 
 def rank_thresholds(trees: Arrays, n_features: int) -> Ranks | None:
@@ -67,7 +69,8 @@ def rank_thresholds(trees: Arrays, n_features: int) -> Ranks | None:
     feature, exact = trees["feature"], trees["threshold"]
     with np.errstate(over="ignore"):
         lowered = exact.astype(np.float32)
-    lowered = np.where(lowered.astype(np.float64) > exact, np.nextafter(lowered, np.float32(-np.inf)), lowered)
+        below = np.nextafter(lowered, np.float32(-np.inf))
+    lowered = np.where(lowered.astype(np.float64) > exact, below, lowered)
     node_rank = np.full(len(feature), _NO_RANK, dtype=np.int64)
     lists: list[np.ndarray] = []
     for f in range(n_features):
@@ -162,12 +165,20 @@ def node_trees(trees: Arrays) -> np.ndarray:
     return np.repeat(np.arange(len(start) - 1), np.diff(start))
 
 
-def pack_bitvectors(trees: Arrays, ranks: Ranks, word: int, never: int) -> BitVectors | None:
-    """Make bit vectors; None where a tree has too many leaves or a feature too many thresholds."""
+def pack_bitvectors(trees: Arrays, ranks: Ranks) -> BitVectors | None:
+    """Make bit vectors; None where a tree has too many leaves or a feature too many thresholds.
+
+    Trees are put in the order of the class that they add to, and stay in their order within a class.
+    """
     start = trees["tree_start"]
     leaves = np.add.reduceat(trees["feature"] < 0, start[:-1])
-    if leaves.max() > _MAX_LEAVES or ranks.most >= never:
+    if leaves.max() > _MAX_LEAVES or ranks.most >= np.iinfo(np.int16).max:
         return None
+    dtype = np.dtype(np.int8 if ranks.most < np.iinfo(np.uint8).max else np.int16)
+    # ranks of bytes are moved down, so that they fit the signed numbers that the processor compares
+    shift, word, never = (128, 8, 255) if dtype == np.int8 else (0, 16, np.iinfo(np.int16).max)
+    by_class = np.argsort(trees["tree_class"], kind="stable")
+    new_place = np.argsort(by_class)
     span, first = _leaf_spans(trees)
     splits: dict[tuple[int, int], list[tuple[int, int, int]]] = {}
     tree_of = node_trees(trees)
@@ -177,7 +188,7 @@ def pack_bitvectors(trees: Arrays, ranks: Ranks, word: int, never: int) -> BitVe
         for w in range(low // word, (high - 1) // word + 1):
             begin, end = max(low - w * word, 0), min(high - w * word, word)
             entry = (int(trees["feature"][node]), int(ranks.node_rank[node]), (1 << end) - (1 << begin))
-            splits.setdefault((int(tree_of[node]), w), []).append(entry)
+            splits.setdefault((int(new_place[tree_of[node]]), w), []).append(entry)
     table: list[tuple[int, int, int]] = []
     four_word: list[int] = []
     fours = np.zeros(len(leaves), dtype=np.int64)
@@ -189,19 +200,21 @@ def pack_bitvectors(trees: Arrays, ranks: Ranks, word: int, never: int) -> BitVe
         fours[tree] += len(entries) // 4
     columns = np.asarray(table, dtype=np.int64).reshape(-1, 3)
     is_leaf = trees["feature"] < 0
-    tree_leaf = np.concatenate([[0], np.cumsum(leaves)[:-1]]).astype(np.int64)
-    value = np.empty((int(leaves.sum()), trees["value"].shape[1]))
-    value[tree_leaf[tree_of[is_leaf]] + first[is_leaf]] = trees["value"][trees["leaf"][is_leaf]]
+    ordered = leaves[by_class]
+    tree_leaf = np.concatenate([[0], np.cumsum(ordered)[:-1]]).astype(np.int64)
+    value = np.empty((trees["value"].shape[1], int(leaves.sum())), dtype=trees["value"].dtype)
+    value[:, tree_leaf[new_place[tree_of[is_leaf]]] + first[is_leaf]] = trees["value"][trees["leaf"][is_leaf]].T
     return BitVectors(
         np.concatenate([[0], np.cumsum(fours)]).astype(np.int64),
         np.asarray(four_word, dtype=np.int64),
         np.ascontiguousarray(columns[:, 0]),
-        columns[:, 1].astype(np.int16),
-        columns[:, 2].astype(np.uint16).view(np.int16),
-        -(-leaves // word).astype(np.int64),
+        (columns[:, 1] - shift).astype(dtype),
+        columns[:, 2].astype(dtype.str.replace("i", "u")).view(dtype),
+        -(-ordered // word).astype(np.int64),
         tree_leaf,
         value,
-        trees["tree_class"],
+        np.ascontiguousarray(trees["tree_class"][by_class]),
+        shift,
     )
 
 

@@ -105,9 +105,7 @@ class BitVectorWalker(_Ranked):
     @classmethod
     def of(cls, trees: Arrays, ranks: Ranks) -> BitVectorWalker | None:
         """Pack trees; None where they can't be."""
-        from geococa._kernels import bitvector
-
-        packed = pack_bitvectors(trees, ranks, bitvector.WORD, bitvector.NEVER)
+        packed = pack_bitvectors(trees, ranks)
         return None if packed is None else cls(ranks, packed)
 
     def add(self, planes: np.ndarray, sums: np.ndarray) -> None:
@@ -117,29 +115,33 @@ class BitVectorWalker(_Ranked):
         p = self.packed
         size = bitvector.BLOCK
         block = np.zeros(self.n_features * size, dtype=np.uint16)
-        ranks = block.view(np.int16).reshape(self.n_features, size)
-        struck, power = np.zeros((4, size), dtype=np.int16), np.zeros(size, dtype=np.float32)
-        leaf = np.zeros(size, dtype=np.int32)
+        ranks = np.zeros((self.n_features, size), dtype=p.rank.dtype)
+        struck = np.zeros((bitvector.HALF // 4, size), dtype=p.rank.dtype)
+        power = np.zeros(size, dtype=np.float32)
+        leaf = np.zeros((bitvector.FUSED, size), dtype=np.uint8)
         for begin in range(0, planes.shape[1], size):
             count = min(size, planes.shape[1] - begin)
             self.rank(planes, begin, count, size, block)
-            bitvector.add_bitvectors(
-                ranks,
-                count,
-                p.tree_four,
-                p.four_word,
-                p.feature,
-                p.rank,
-                p.bits,
-                p.tree_words,
-                p.tree_leaf,
-                p.value,
-                p.tree_class,
-                struck,
-                power,
-                leaf,
-                sums[:, begin : begin + count],
-            )
+            np.subtract(block.reshape(ranks.shape), np.uint16(p.shift), out=ranks, casting="unsafe")
+            # as plain Python: the lowest bit of minus 2**31 is itself
+            with np.errstate(over="ignore"):
+                bitvector.add_bitvectors(
+                    ranks,
+                    count,
+                    p.tree_four,
+                    p.four_word,
+                    p.feature,
+                    p.rank,
+                    p.bits,
+                    p.tree_words,
+                    p.tree_leaf,
+                    p.value,
+                    p.tree_class,
+                    struck,
+                    power,
+                    leaf,
+                    sums[:, begin : begin + count],
+                )
 
 
 class Ballot:

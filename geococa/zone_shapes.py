@@ -8,23 +8,32 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pyproj
-import shapely
 
+from geococa.antimeridian import around_meridian
 from geococa.area_density import M2_PER_HA, parse_measure
 from geococa.cell_areas import raster_density
-from geococa.errors import ZoneError
 from geococa.grid import Grid
-from geococa.polygons import Rings, boundary_polygon, geometry_areas_ha, into_pixels, reprojected, rings_of
+from geococa.owned_ground import LONLAT, owned_pixels, polygons_in, surroundings
+from geococa.polygons import (
+    Rings,
+    geometry_areas_ha,
+    into_pixels,
+    reprojected,
+    rings_of,
+    short_edges,
+    tolerances_m,
+)
 from geococa.transforms import horizontal, is_lonlat
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
 
-__all__ = ["ZoneShapes", "measured_ha", "shapes_on_grid"]
+__all__ = ["ZoneShapes", "measured_ha", "shapes_on_grid", "zones_lonlat"]
 
 _EDGE_PX = 0.01
 """A zone that leaves the raster by less than this many cells counts as inside it: outlines of tiles do."""
-_LONLAT = "EPSG:4326"
+_ON_LINE_PX = 1e-9
+"""A vertex of a zone cut by owned ground this near to a line between cells lies on it."""
 
 Float = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
@@ -53,13 +62,11 @@ def shapes_on_grid(zones: GeoDataFrame, grid: Grid, owned: Any) -> tuple[ZoneSha
     zone = rings_of(zones.geometry.values)
     whole: Rings | None = None
     kept, kept_crs = zone, zone_crs
+    pixels = into_pixels(_in_crs_of(grid, zones, zone, zone_crs), grid.transform)
     if owned is not None:
-        lonlat = pyproj.CRS.from_user_input(_LONLAT)
-        whole = zone if is_lonlat(zone_crs) else reprojected(zone, zone_crs, lonlat)
-        kept, kept_crs = rings_of(_polygons_in(whole.geometries(), owned)), lonlat
-    elif not horizontal(zone_crs).equals(horizontal(grid.crs), ignore_axis_order=True):
-        kept = _near(zones, zone, grid, zone_crs)
-    pixels = into_pixels(reprojected(kept, kept_crs, grid.crs), grid.transform)
+        whole, kept_crs = _lonlat(zone, zone_crs), LONLAT
+        kept = rings_of(polygons_in(whole.geometries(), around_meridian([owned])[0]))
+        pixels = _on_lines(rings_of(polygons_in(pixels.geometries(), owned_pixels(owned, grid))))
     rows, columns = grid.shape
     bounds = pixels.bounds()
     with np.errstate(invalid="ignore"):
@@ -73,57 +80,79 @@ def shapes_on_grid(zones: GeoDataFrame, grid: Grid, owned: Any) -> tuple[ZoneSha
     return ZoneShapes(zone, zone_crs, whole, kept, kept_crs, crossing, pixels.take(crossing), disjoint), pixels
 
 
-def _near(zones: GeoDataFrame, zone: Rings, grid: Grid, zone_crs: pyproj.CRS) -> Rings:
-    """Zones cut to the surroundings of the grid: far vertices may have no place in its CRS."""
-    rows, columns = grid.shape
-    margin_x, margin_y = 2 + 0.02 * columns, 2 + 0.02 * rows
-    try:
-        around = boundary_polygon(
-            grid.transform, (-margin_x, -margin_y, columns + margin_x, rows + margin_y), grid.crs, zone_crs
+def zones_lonlat(zones: GeoDataFrame) -> Rings:
+    """Zones in longitude and latitude of WGS84, edges straight in their own CRS."""
+    return _lonlat(rings_of(zones.geometry.values), pyproj.CRS.from_user_input(zones.crs))
+
+
+def _lonlat(zone: Rings, crs: pyproj.CRS) -> Rings:
+    """Zones in longitude and latitude, each within one turn from -180 to 180 degrees."""
+    rings = zone if is_lonlat(crs) else reprojected(zone, crs, LONLAT, within_m=tolerances_m(zone, crs))
+    if rings.x.size and np.abs(rings.x).max() > 180.0:
+        return rings_of(around_meridian(rings.geometries()))
+    return rings
+
+
+def _on_lines(pixels: Rings) -> Rings:
+    """Vertices that rounding left beside a line between cells, on it."""
+    moved = [
+        np.where(np.abs(values - np.rint(values)) < _ON_LINE_PX, np.rint(values), values)
+        for values in (pixels.x, pixels.y)
+    ]
+    return Rings(moved[0], moved[1], pixels.ring_offsets, pixels.hole, pixels.zone_rings)
+
+
+def _in_crs_of(grid: Grid, zones: GeoDataFrame, zone: Rings, zone_crs: pyproj.CRS) -> Rings:
+    """Zones in the CRS of a grid: the same edges, to the last vertex, on every grid of this CRS.
+
+    Far vertices may have no place in that CRS, so zones are cut to the surroundings of the grid, after their long
+    edges were cut at places of their own.
+    """
+    if horizontal(zone_crs).equals(horizontal(grid.crs), ignore_axis_order=True):
+        return _beside(grid, zone) if grid.crs.is_geographic else zone
+    within_m = tolerances_m(zone, zone_crs)
+    short = short_edges(zone, zone_crs)
+    around = surroundings(grid, zone_crs)
+    if around is None:
+        image = short
+    else:
+        same = short is zone
+        shapes = np.asarray(zones.geometry.values, dtype=object) if same else short.geometries()
+        if zone_crs.is_geographic:
+            shapes = around_meridian(shapes)
+        near = polygons_in(shapes, around)
+        image = (
+            short if same and all(a is b for a, b in zip(near, zones.geometry.values, strict=True)) else rings_of(near)
         )
-    except ZoneError:
+    image = reprojected(image, zone_crs, grid.crs, within_m=within_m)
+    return _beside(grid, image) if grid.crs.is_geographic else image
+
+
+def _beside(grid: Grid, zone: Rings) -> Rings:
+    """Zones in longitude and latitude, moved by whole turns to where the columns of the grid are."""
+    west, _, east, _ = grid.bounds
+    middle = 0.5 * (west + east)
+    beyond = (west < -180.0, east > 180.0, bool(zone.x.size) and float(np.abs(zone.x).max()) > 180.0)
+    if not any(beyond) or east - west > 360.0 + 1e-9:
         return zone
-    if not around.is_valid:
-        return zone
-    shapely.prepare(around)
-    shapes = np.asarray(zones.geometry.values, dtype=object)
-    inside = shapely.contains(around, shapes)
-    touching = shapely.intersects(around, shapes) & ~inside
-    if inside.all():
-        return zone
-    parts = np.where(inside, shapes, shapely.MultiPolygon())
-    parts[touching] = _polygons_in(shapes[touching], around)
-    return rings_of(parts)
+    return rings_of(around_meridian(zone.geometries(), middle))
 
 
-def _polygons_in(shapes: npt.NDArray[np.object_], area: Any) -> npt.NDArray[np.object_]:
-    """Polygonal part of the intersections of shapes with one area."""
-    out: npt.NDArray[np.object_]
-    try:
-        out = shapely.intersection(shapes, area)
-    except shapely.errors.GEOSException:
-        # reprojection may close a gap of a micrometre, so that two rings touch
-        out = shapely.intersection(shapely.make_valid(shapes), shapely.make_valid(area))
-    for number in np.flatnonzero(~np.isin(shapely.get_type_id(out), (3, 6))):
-        parts = [part for part in shapely.get_parts(out[number]) if shapely.get_type_id(part) == 3]
-        out[number] = shapely.MultiPolygon(parts)
-    return out
-
-
-def measured_ha(shapes: ZoneShapes, grid: Grid, area: str) -> tuple[Float, Float]:
+def measured_ha(shapes: ZoneShapes, grid: Grid, area: str, threads: int = 1) -> tuple[Float, Float]:
     """Hectares of each zone, whole and on the raster."""
-    zone = geometry_areas_ha(shapes.zone, shapes.zone_crs, area)
+    zone = geometry_areas_ha(shapes.zone, shapes.zone_crs, area, threads=threads)
     same = shapes.kept is shapes.zone
-    inside = zone.copy() if same else geometry_areas_ha(shapes.kept, shapes.kept_crs, area)
+    inside = zone.copy() if same else geometry_areas_ha(shapes.kept, shapes.kept_crs, area, threads=threads)
     if shapes.whole is not None and shapes.whole is not shapes.zone:
         # the same factor on every grid, so that the parts of a zone on many grids add up to it
-        before = geometry_areas_ha(shapes.whole, shapes.kept_crs, area)
+        before = geometry_areas_ha(shapes.whole, shapes.kept_crs, area, threads=threads)
         inside = inside * np.divide(zone, before, out=np.ones_like(zone), where=before > 0)
     if shapes.crossing.size:
         number, rings = shapes.crossing, shapes.pixels
         density = raster_density(grid.crs, grid.transform, grid.shape, parse_measure(area))
         frame = (0.0, 0.0, float(grid.shape[1]), float(grid.shape[0]))
-        part = rings.zone_sums(density.ring_areas(rings.x, rings.y, rings.ring_offsets, frame))[number] / M2_PER_HA
+        areas = density.ring_areas(rings.x, rings.y, rings.ring_offsets, frame, threads)
+        part = rings.zone_sums(areas)[number] / M2_PER_HA
         inside[number] = np.minimum(part, inside[number])
     inside[shapes.disjoint] = 0.0
     return zone, inside

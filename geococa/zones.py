@@ -10,24 +10,32 @@ import pyproj
 import shapely
 
 from geococa.coverage import Coverage, coverage_fraction, dense_fractions
+from geococa.coverage_file import coverage_key
 from geococa.errors import CRSMismatch, InputRefused
+from geococa.footprints import footprint_of, valid_footprint
 from geococa.ownership import own_tiles
 from geococa.polygons import Rings, polygon_area_ha, reprojected, rings_of
 from geococa.transforms import to_lonlat
 from geococa.zone_files import read_zones, repair_polygons
+from geococa.zone_hierarchy import assign_parents, roll_up
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
 
 __all__ = [
     "Coverage",
+    "assign_parents",
     "buffer_rings",
     "coverage_fraction",
+    "coverage_key",
     "dense_fractions",
+    "footprint_of",
     "own_tiles",
     "polygon_area_ha",
     "read_zones",
     "repair_polygons",
+    "roll_up",
+    "valid_footprint",
 ]
 
 _ARC_SEGMENTS = 32

@@ -30,7 +30,8 @@ def edge_pixels(thresholds: list[np.ndarray], n: int, seed: int = 1, missing: bo
             near = values.astype(np.float32)
         limit = np.finfo(np.float32).max
         extreme = [0.0, -0.0, 1e-45, -1e-45, 1e-38, limit, -limit, np.inf, -np.inf]
-        steps = [near, np.nextafter(near, np.float32(np.inf)), np.nextafter(near, np.float32(-np.inf))]
+        with np.errstate(over="ignore"):
+            steps = [near, np.nextafter(near, np.float32(np.inf)), np.nextafter(near, np.float32(-np.inf))]
         pool = np.concatenate([*steps, *steps, *steps, np.asarray(extreme, np.float32)])
         column = rng.choice(pool, n)
         column[rng.random(n) < 0.1 * missing] = np.nan
@@ -87,6 +88,12 @@ def _unfitted(name: str):
         import xgboost
 
         return xgboost.XGBClassifier(n_estimators=20, max_depth=5, random_state=0, n_jobs=1)
+    if name == "catboost":
+        import catboost
+
+        return catboost.CatBoostClassifier(
+            iterations=20, depth=5, verbose=False, random_seed=0, thread_count=1, allow_writing_files=False
+        )
     if name == "standard_scaled_forest":
         return pipeline.make_pipeline(
             preprocessing.StandardScaler(), ensemble.RandomForestClassifier(20, random_state=0)
@@ -104,4 +111,5 @@ def source_answers(estimator, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore")
-        return np.asarray(estimator.predict(X)), np.asarray(estimator.predict_proba(X))
+        # CatBoost gives labels of three and more classes as a column
+        return np.ravel(estimator.predict(X)), np.asarray(estimator.predict_proba(X))

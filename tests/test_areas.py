@@ -26,11 +26,12 @@ from geococa.areas import (
     zone_overlaps,
 )
 from geococa.coverage import coverage_fraction
-from geococa.errors import GridMismatch, InputRefused, KindMismatch
+from geococa.errors import GridMismatch, InputRefused, KindMismatch, ZoneError
 from geococa.grid import Grid
 from geococa.legend import as_land_cover
 from geococa.ownership import own_tiles
 from geococa.polygons import polygon_area_ha
+from geococa.zone_hierarchy import roll_up
 from tests.oracles_areas import area_geod_ha, class_areas_plain, polygonal, star, to_lonlat
 
 CASES = Path(__file__).parent / "areas"
@@ -222,13 +223,114 @@ def areas_over(tiles, zones, order=None, priority=None):
 
 
 @pytest.mark.parametrize("parts", [1, 2, 5])
-def test_overlapping_tiles_give_the_hectares_of_the_whole(parks, parts):
+@pytest.mark.parametrize("crs", ["EPSG:32618", "EPSG:4326"])
+def test_overlapping_tiles_give_the_hectares_of_the_whole(parks, parts, crs):
+    cover = random_map(UTM)
+    zones = parks.to_crs(crs)
+    whole = zonal_area(cover, coverage_fraction(zones, UTM))
+    merged = areas_over(tiled(UTM, cover, parts, overlap=4), zones)
+    np.testing.assert_allclose(merged.area_ha, whole.area_ha, rtol=1e-9, atol=1e-9)
+    # the edge of the raster is followed in longitude and latitude to 1e-9 of the raster
+    np.testing.assert_allclose(merged.outside_ha, whole.outside_ha, rtol=1e-9, atol=1e-9 * UTM.cell_area_ha().sum())
+
+
+@pytest.mark.parametrize("crs", ["EPSG:32618", "EPSG:4326"])
+def test_one_four_and_64_tiles_in_any_order_and_with_any_threads_agree(parks, crs):
+    """Counts of cells are equal, hectares to 1e-9; the order of tiles and the threads change no bit."""
+    cover = random_map(UTM)
+    zones = parks.to_crs(crs)
+    one = areas_over(tiled(UTM, cover, 1, overlap=0), zones)
+    seen = cover.isel(time=0, drop=True).where(cover.isel(time=0, drop=True) < 255)
+    count = zonal_statistics(seen, coverage_fraction(zones, UTM), stats=["count"])["count"]
+    for parts in (2, 8):
+        tiles = tiled(UTM, cover, parts, overlap=3)
+        owners = own_tiles({name: grid for name, (grid, _) in tiles.items()}).set_index("tile").geometry
+        total, results = 0.0, {}
+        for number, (name, (grid, labels)) in enumerate(tiles.items()):
+            threads = 1 + number % 8
+            share = coverage_fraction(zones, grid, owned=owners[name], allow_outside=True, threads=threads)
+            results[name] = zonal_area(labels, share, threads=threads)
+            alone = labels.isel(time=0, drop=True)
+            total = total + zonal_statistics(alone.where(alone < 255), share, stats=["count"])["count"]
+        np.testing.assert_allclose(total, count, rtol=1e-13, atol=1e-12)
+        first = merge_areas(list(results.values()), zones)
+        np.testing.assert_allclose(first.area_ha, one.area_ha, rtol=1e-11, atol=1e-12)
+        np.testing.assert_allclose(first.unobserved_ha, one.unobserved_ha, rtol=1e-11, atol=1e-12)
+        for seed in range(5):
+            order = np.random.default_rng(seed).permutation(list(results))
+            xr.testing.assert_identical(first, merge_areas([results[name] for name in order], zones))
+
+
+def test_each_tile_by_itself_is_closed_to_its_own_ground(parks):
+    """Users who add up the tiles themselves are off by what a border cell's even spread leaves: below 1e-8 here."""
     cover = random_map(UTM)
     whole = zonal_area(cover, coverage_fraction(parks, UTM))
-    merged = areas_over(tiled(UTM, cover, parts, overlap=4), parks)
-    # a cell on the line between two owners is cut where the outline runs, to 1e-7 of a tile
-    np.testing.assert_allclose(merged.area_ha, whole.area_ha, rtol=2e-6, atol=1e-7)
-    np.testing.assert_allclose(merged.outside_ha, whole.outside_ha, rtol=2e-6, atol=1e-7)
+    tiles = tiled(UTM, cover, 4, overlap=3)
+    owners = own_tiles({name: grid for name, (grid, _) in tiles.items()}).set_index("tile").geometry
+    total = sum(
+        zonal_area(labels, coverage_fraction(parks, grid, owned=owners[name], allow_outside=True)).area_ha
+        for name, (grid, labels) in tiles.items()
+    )
+    np.testing.assert_allclose(total, whole.area_ha, rtol=1e-8, atol=1e-9)
+
+
+def test_a_mosaic_of_three_crs_gives_the_hectares_of_one_seamless_raster():
+    """A landscape of discs drawn at cell centres on overlapping tiles in two UTM zones and one geographic grid.
+
+    No map is resampled, so a class differs only where a cell straddles the edge of a disc: a cell counts wrong by at most
+    its own area, and the edge of perimeter P crosses at most 2 sqrt(2) P / s + 4 cells of side s. The two maps together
+    differ by at most the sum of these bounds; the totals of all classes, and park plus rest, agree to 1e-9.
+    """
+    discs = [(-72.08, 2.03, 5.0), (-71.95, 1.95, 7.0), (-72.0, 2.09, 3.0)]
+
+    def labels(lon, lat):
+        inside = [np.hypot((lon - x) * 111.3, (lat - y) * 110.6) < r for x, y, r in discs]
+        return np.where(np.any(inside, axis=0), 1, 2)[None]
+
+    def drawn(grid):
+        x, y = np.meshgrid(grid.coordinates()["x"], grid.coordinates()["y"])
+        return grid, land_cover(grid, labels(*to_lonlat(grid.crs)(x, y)))
+
+    park = shapely.box(-72.12, 1.9, -71.9, 2.12)
+    tiles = {
+        "a": drawn(Grid("EPSG:32618", (100, 0, 805000, 0, -100, 240000), (380, 320))),
+        "b": drawn(Grid("EPSG:32619", (100, 0, 165000, 0, -100, 240000), (380, 320))),
+        "c": drawn(Grid("EPSG:4326", (0.001, 0, -72.01, 0, -0.001, 2.2), (400, 50))),
+    }
+    owned = own_tiles({name: grid for name, (grid, _) in tiles.items()})
+    footprint = shapely.union_all(owned.geometry.values)
+    zones = frame([park, polygonal(footprint.difference(park))], crs="EPSG:4326", names=["park", "rest"])
+    mosaic = areas_over(tiles, zones)
+    seamless_grid, seamless = drawn(Grid("EPSG:4326", (0.001, 0, -72.4, 0, -0.001, 2.3), (600, 800)))
+    whole = zonal_area(seamless, coverage_fraction(zones, seamless_grid))
+    bound = 2 * sum((2 * np.sqrt(2) * 2 * np.pi * r * 1000 / 100 + 4) * 1.25 for _, _, r in discs)
+    apart = np.abs(mosaic.area_ha - whole.area_ha)
+    assert float(apart.max()) < bound
+    # cell centres are drawn without bias: in fact far nearer
+    assert float(apart.max()) < 0.02 * bound
+    np.testing.assert_allclose(mosaic.area_ha.sum("land_cover")[0], whole.area_ha.sum("land_cover")[0], rtol=1e-9)
+    total = float(mosaic.area_ha.sum())
+    assert total == pytest.approx(polygon_area_ha(owned.geometry.values, "EPSG:4326").sum(), rel=1e-9)
+
+
+def test_departments_add_up_to_their_country(parks):
+    areas = zonal_area(random_map(UTM), coverage_fraction(parks, UTM))
+    zones = parks.assign(department=["Meta", "Meta", "Guaviare", None, "Meta", "Guaviare"])
+    total = roll_up(areas, zones, parent="department")
+    assert total.zone.values.tolist() == ["Guaviare", "Meta", "(none)"]
+    assert total.zones.values.tolist() == [2, 3, 1]
+    np.testing.assert_allclose(total.area_ha.sum("zone"), areas.area_ha.sum("zone"), rtol=1e-12)
+    meta = areas.sel(zone=["park 0", "park 1", "park 4"]).sum("zone")
+    np.testing.assert_allclose(total.area_ha.sel(zone="Meta"), meta.area_ha, rtol=1e-12)
+    table = areas_table(total)
+    sums = table.groupby(["zone", "year"]).agg(
+        a=("area_ha", "sum"), u=("unobserved_ha", "first"), o=("outside_ha", "first"), z=("zone_ha", "first")
+    )
+    np.testing.assert_allclose(sums.a + sums.u + sums.o, sums.z, rtol=1e-12)
+    with pytest.raises(ZoneError, match="assign_parents"):
+        roll_up(areas, parks)
+    with pytest.raises(ZoneError, match="park 5"):
+        roll_up(areas, zones[:5], parent="department")
 
 
 def test_merged_tables_close(parks):
@@ -523,6 +625,58 @@ def test_statistics_equal_exactextract(parks):
         np.testing.assert_allclose(ours[stat][:5], theirs[stat][:5].astype(float), rtol=2e-5, err_msg=stat)
 
 
+def exactextract_table(values, zones, stats, **options):
+    exactextract = pytest.importorskip("exactextract")
+    from exactextract.raster import NumPyRasterSource
+
+    west, south, east, north = UTM.bounds
+    source = NumPyRasterSource(values, west, south, east, north, srs_wkt=UTM.crs.to_wkt(), **options)
+    return exactextract.exact_extract(source, zones, stats, output="pandas")
+
+
+def test_statistics_of_classes_equal_exactextract(parks):
+    values = random_map(UTM, times=1).values[0]
+    stats = [
+        "count",
+        "sum",
+        "mean",
+        "min",
+        "max",
+        "variety",
+        "majority",
+        "minority",
+        "stdev",
+        "coefficient_of_variation",
+    ]
+    theirs = exactextract_table(values, parks[:5], stats, nodata=255)
+    array = UTM.attach(xr.DataArray(values, dims=("y", "x"), attrs={"nodata": 255}))
+    ours = zonal_statistics(
+        array, coverage_fraction(parks, UTM), stats=[{"coefficient_of_variation": "cv"}.get(s, s) for s in stats]
+    )
+    for stat in stats:
+        found = ours["cv" if stat == "coefficient_of_variation" else stat][:5]
+        np.testing.assert_allclose(found, theirs[stat].astype(float), rtol=2e-5, err_msg=stat)
+
+
+def test_quantiles_equal_exactextract_to_a_step(parks):
+    """Both are between the same two neighbouring values; how they go from one to the next is not standardized."""
+    array = continuous()
+    levels = [0.05, 0.25, 0.5, 0.75, 0.9]
+    share = coverage_fraction(parks, UTM)
+    names = [f"q{round(100 * level)}" for level in levels]
+    ours = zonal_statistics(array, share, stats=names)
+    theirs = exactextract_table(array.values, parks[:5], [f"quantile(q={level})" for level in levels])
+    for zone in range(5):
+        rows, columns, _ = share.cells(zone)
+        values = np.unique(array.values[rows, columns])
+        values = values[np.isfinite(values)]
+        at = [
+            np.searchsorted(values, [ours[n][zone], float(theirs[c].iloc[zone])])
+            for n, c in zip(names, theirs, strict=True)
+        ]
+        assert np.abs(np.diff(at, axis=1)).max() <= 1
+
+
 def test_median_and_quantiles_are_those_of_the_weighted_steps():
     grid = Grid("EPSG:32618", (10, 0, 0, 0, -10, 10), (1, 4))
     array = grid.attach(xr.DataArray([[4.0, 1.0, 3.0, 2.0]], dims=("y", "x")))
@@ -635,3 +789,21 @@ def test_the_same_zone_twice_raises_a_notice(caplog):
         matrix = zone_overlaps(frame([box, shapely.box(500, 0, 600, 100), box], names=["a", "b", "c"]))
     assert matrix.attrs["duplicates"] == [("a", "c")]
     assert "same ground" in caplog.text
+
+
+@pytest.mark.parametrize("crs", ["EPSG:32618", "EPSG:4326"])
+def test_areas_of_many_zones_do_not_depend_on_threads(crs, monkeypatch):
+    from geococa import area_density
+    from geococa.polygons import geometry_areas_ha, rings_of
+
+    monkeypatch.setattr(area_density, "_FEW_VERTICES", 10)
+    rng = np.random.default_rng(2)
+    size = 1000.0 if crs == "EPSG:32618" else 0.01
+    start = (500_000, 300_000) if crs == "EPSG:32618" else (-75, 3)
+    shapes = [
+        shapely.Point(start[0] + 30 * size * rng.random(), start[1] + 30 * size * rng.random()).buffer(size)
+        for _ in range(37)
+    ]
+    one, *others = (geometry_areas_ha(rings_of(shapes), pyproj.CRS(crs), threads=n) for n in (1, 2, 5))
+    assert (one > 0).all()
+    assert all(other.tobytes() == one.tobytes() for other in others)

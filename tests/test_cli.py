@@ -96,3 +96,52 @@ def test_one_flipped_bit_is_found_by_verify(call, small_archive, tmp_path):
     done = call("verify", out)
     assert done.exit_code == 4
     assert victim.name in done.stdout
+
+
+@pytest.fixture
+def tested_recipe(small_archive, tmp_path):
+    """The small archive's recipe with folds that fit on it and a small forest."""
+    text = (
+        (small_archive / "recipe.toml")
+        .read_text(encoding="utf-8")
+        .replace('"parks.gpkg"', f'"{small_archive}/parks.gpkg"')
+    )
+    for name in ("samples", "validation"):
+        text = text.replace(f'"{name}.gpkg"', f'"{small_archive}/{name}.gpkg"')
+    text = text.replace('"truth.csv"', f'"{small_archive}/truth.csv"')
+    more = "seed = 7\nfolds = 2\nblock_m = 200\nbuffer_m = 20\noptions = { n_estimators = 5 }"
+    path = tmp_path / "tested.toml"
+    path.write_text(text.replace("seed = 7", more), encoding="utf-8")
+    return path
+
+
+def test_training_prints_folds_classes_and_trials(call, small_archive, tested_recipe, tmp_path):
+    out = tmp_path / "coca.model"
+    arguments = ["train", small_archive, "--recipe", tested_recipe, "--out", out, "--cross-validate", "--tune", "1"]
+    done = call(*arguments)
+    assert done.exit_code == 0, done.stderr
+    assert "users_accuracy" in done.stdout
+    assert "decisions_per_pixel" in done.stdout
+    assert f"wrote {out}" in done.stdout.splitlines()[-1]
+    assert "a little too good" in done.stderr
+    found = json.loads(call(*arguments, "--json").stdout)
+    assert [row["fold"] for row in found["folds"]] == [1, 2]
+    assert sum(row["chosen"] for row in found["trials"]) == 1
+    assert len(found["trials"]) == 2
+
+
+def test_a_run_writes_its_cross_validation_when_asked_and_takes_it_away_when_not(
+    call, small_archive, tested_recipe, tmp_path
+):
+    out = tmp_path / "out"
+    assert call("run", small_archive, "--recipe", tested_recipe, "--out", out).exit_code == 0
+    table = pd.read_csv(out / "cross_validation.csv")
+    assert set(table["fold"]) == {"1", "2", "all"}
+    assert call("verify", out).exit_code == 0
+    model = (out / "model.geococa").read_bytes()
+    tested_recipe.write_text(tested_recipe.read_text().replace("folds = 2", "folds = 0"), encoding="utf-8")
+    done = call("run", small_archive, "--recipe", tested_recipe, "--out", out, "--json")
+    assert json.loads(done.stdout)["computed"] == [], "folds do not change the maps"
+    assert not (out / "cross_validation.csv").exists()
+    assert (out / "model.geococa").read_bytes() == model
+    assert call("verify", out).exit_code == 0

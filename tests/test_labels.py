@@ -418,6 +418,52 @@ def test_sieve_by_largest_neighbour_equals_the_plain_rounds(connectivity):
         )
 
 
+@pytest.mark.parametrize("connectivity", [4, 8])
+def test_dropping_leaves_small_patches_without_a_class(connectivity):
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        codes = random_codes(rng, rng.integers(1, 25, size=2), classes=3, missing=0.2 * (seed % 2))
+        number, _ = oracles.components(codes, connectivity)
+        size = np.bincount(number[number >= 0], minlength=1)
+        expected = np.where((number >= 0) & (size[number] < 4), 0, codes)
+        out = sieve(land_cover_of(codes), min_pixels=4, connectivity=connectivity, rule="drop")
+        np.testing.assert_array_equal(out.values, expected, err_msg=f"seed {seed}")
+
+
+def test_dropping_names_the_code_of_the_dropped():
+    out = sieve(land_cover_of(np.ones((4, 4)), CLASSES), min_pixels=2, rule="drop")
+    assert Legend.from_attrs(out.attrs).code("unclassified") == 0
+    assert out.attrs["minimum_mapping_unit"] == "2 cells, 8-connected, drop"
+
+
+def test_dropping_refuses_a_class_of_code_0():
+    land_cover = land_cover_of(np.ones((4, 4)), {0: "coca", 1: "forest"})
+    with pytest.raises(InputRefused, match="'coca' has code 0"):
+        sieve(land_cover, min_pixels=2, rule="drop")
+    assert (sieve(land_cover, min_pixels=2) == 1).all()
+
+
+@pytest.mark.parametrize("rule", ["gdal", "largest_neighbour", "drop"])
+@pytest.mark.parametrize("connectivity", [4, 8])
+def test_strips_and_threads_change_no_byte_of_a_sieve(rule, connectivity, monkeypatch):
+    from geococa import segments
+
+    rng = np.random.default_rng(12)
+    codes = random_codes(rng, (90, 40), missing=0.05)
+    # patches of every size across many seams, and ties between them
+    codes[:, 10:14] = 1
+    codes[20:70, 20:23] = 2
+    codes[40:42] = 3
+    options = {"min_pixels": 9, "connectivity": connectivity, "rule": rule}
+    whole = sieve(land_cover_of(codes), **options).values
+    assert (whole != codes).any()
+    for rows in (1, 2, 7, 40):
+        monkeypatch.setattr(segments, "STRIP_ROWS", rows)
+        for threads in (1, 3):
+            out = sieve(land_cover_of(codes), threads=threads, **options).values
+            assert out.tobytes() == whole.tobytes()
+
+
 def test_no_small_patch_with_a_large_one_in_reach_is_left():
     rng = np.random.default_rng(2)
     codes = random_codes(rng, (60, 60), missing=0.0)
@@ -470,7 +516,7 @@ def test_sieve_by_area_equals_the_plain_rounds():
     seed=st.integers(0, 10_000),
     strip_rows=st.integers(1, 40),
     threads=st.integers(1, 3),
-    rule=st.sampled_from(["gdal", "largest_neighbour"]),
+    rule=st.sampled_from(["gdal", "largest_neighbour", "drop"]),
     connectivity=st.sampled_from([4, 8]),
 )
 def test_streaming_sieve_equals_the_whole_map(seed, strip_rows, threads, rule, connectivity):
@@ -547,35 +593,69 @@ def test_dask_gives_dask_and_the_same_bytes():
         xr.testing.assert_identical(out.compute(), stages(probability))
 
 
+def crossing_map(y, x):
+    """Codes of cells by their place alone: winding bands that reach every edge, plots and single cells."""
+    band = (y // 37 + x // 53) % 7 == 0
+    plot = ((y // 5) * 31 + (x // 4) * 17) % 23 == 0
+    speck = ((y * 73_856_093) ^ (x * 19_349_663)) % 1009 < 12
+    return np.where(speck, np.uint8(3), np.where(plot, np.uint8(2), np.where(band, np.uint8(1), np.uint8(4))))
+
+
+@pytest.mark.parametrize("rule", ["gdal", "largest_neighbour", "drop"])
+def test_patches_across_every_tile_and_strip_border_are_measured_whole(rule):
+    rows, columns = 330, 270
+    codes = crossing_map(*np.ogrid[:rows, :columns])
+    # four tiles that meet within patches, put together as rows are asked for
+    tiles = [[codes[:151, :133], codes[:151, 133:]], [codes[151:, :133], codes[151:, 133:]]]
+
+    def read(start, stop):
+        upper = [tile[start : min(stop, 151)] for tile in tiles[0]]
+        lower = [tile[max(start - 151, 0) : max(stop - 151, 0)] for tile in tiles[1]]
+        return np.concatenate([np.hstack(upper), np.hstack(lower)])
+
+    out = np.zeros_like(codes)
+
+    def write(start, part):
+        out[start : start + len(part)] = part
+
+    sieve_strips(read, write, utm_grid(rows, columns), min_area_ha=0.25, rule=rule, strip_rows=64, threads=2)
+    whole = sieve(land_cover_of(codes), min_area_ha=0.25, rule=rule).values
+    np.testing.assert_array_equal(out, whole)
+    assert (whole != codes).mean() > 0.02
+
+
 _STREAM = """
-import resource, sys
+import resource, sys, zlib
 import numpy as np
 from geococa.grid import Grid
 from geococa.labels import sieve_strips
-side = 20_000
+from tests.test_labels import crossing_map
+side, rows, rule = 20_000, int(sys.argv[1]), sys.argv[2]
 grid = Grid("EPSG:32618", (10, 0, 500_000, 0, -10, 300_000), (side, side))
-def read(start, stop):
-    # lines and blobs that cross every strip, with speckle that depends on the place only
-    y, x = np.ogrid[start:stop, :side]
-    mix = ((y * 73_856_093) ^ (x * 19_349_663)) % 1009
-    return np.where(((y // 37 + x // 53) % 7 == 0) ^ (mix < 12), np.uint8(1), np.uint8(2))
 check = [0]
-def write(start, rows):
-    import zlib
-    check[0] = zlib.crc32(rows.tobytes(), check[0])
-sieve_strips(read, write, grid, min_area_ha=0.25, strip_rows=int(sys.argv[1]))
+def read(start, stop):
+    return np.concatenate([crossing_map(*np.ogrid[y : min(y + 32, stop), :side]) for y in range(start, stop, 32)])
+def write(start, part):
+    check[0] = zlib.crc32(part.tobytes(), check[0])
+sieve_strips(read, write, grid, min_area_ha=0.25, rule=rule, strip_rows=rows, threads=2)
 print(check[0], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 
 
 @pytest.mark.slow
-def test_streaming_sieve_of_20000_by_20000_cells_stays_below_a_gigabyte():
+@pytest.mark.parametrize("rule", ["gdal", "largest_neighbour"])
+def test_streaming_sieve_of_20000_by_20000_cells_equals_the_whole_and_stays_below_a_gigabyte(rule):
     import subprocess
     import sys
+    import zlib
 
-    results = [
-        subprocess.run([sys.executable, "-c", _STREAM, rows], capture_output=True, text=True, check=True).stdout.split()
-        for rows in ("512", "777")
-    ]
-    assert results[0][0] == results[1][0]
-    assert max(int(peak) for _, peak in results) < 1000
+    command = [sys.executable, "-c", _STREAM, "512", rule]
+    check, peak = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    side = 20_000
+    codes = np.concatenate([crossing_map(*np.ogrid[y : y + 32, :side]) for y in range(0, side, 32)])
+    array = utm_grid(side, side).attach(xr.DataArray(codes, dims=("y", "x"), attrs={"nodata": 255}))
+    classes = ["coca", "forest", "pasture", "water"]
+    whole = sieve(as_land_cover(array, classes), min_area_ha=0.25, rule=rule, threads=2).values
+    assert int(check) == zlib.crc32(whole.tobytes())
+    assert (whole != codes).any()
+    assert int(peak) < 1000

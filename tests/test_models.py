@@ -36,9 +36,10 @@ TREES = (
     "wide_hist_gradient_boosting",
     "lightgbm",
     "xgboost",
+    "catboost",
 )
-TAKES_NAN = ("random_forest", "extra_trees", "decision_tree", "hist_gradient_boosting", "lightgbm", "xgboost")
-TAKES_INFINITY = ("hist_gradient_boosting", "wide_hist_gradient_boosting", "lightgbm")
+TAKES_NAN = ("random_forest", "extra_trees", "decision_tree", "hist_gradient_boosting", "lightgbm", "xgboost", "catboost")
+TAKES_INFINITY = ("hist_gradient_boosting", "wide_hist_gradient_boosting", "lightgbm", "catboost")
 
 
 def converted(name: str, n_classes: int):
@@ -494,6 +495,7 @@ METHODS = (
     "hist_gradient_boosting",
     "lightgbm",
     "xgboost",
+    "catboost",
     "gaussian",
     "mahalanobis",
     "minimum_distance",
@@ -504,6 +506,7 @@ SMALL = {
     "extra_trees": {"n_estimators": 10},
     "lightgbm": {"n_estimators": 10},
     "xgboost": {"n_estimators": 10},
+    "catboost": {"iterations": 10},
     "hist_gradient_boosting": {"max_iter": 10},
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -30,3 +31,11 @@ def test_an_unknown_name_is_an_attribute_error():
 
     with pytest.raises(AttributeError, match="no attribute 'clasify'"):
         geococa.clasify  # noqa: B018
+
+
+def test_no_public_function_bears_the_name_of_a_module():
+    # once the module is imported, the package's attribute of that name is the module
+    import geococa
+
+    modules = {path.stem for path in Path(geococa.__file__).parent.glob("*.py")}
+    assert not set(geococa._HOME) & modules

@@ -11,15 +11,19 @@ import pandas as pd
 import pyproj
 import pytest
 import shapely
+import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geococa.coverage import coverage_fraction, dense_fractions
-from geococa.errors import CRSMismatch, InputRefused, ZoneError
+from geococa.coverage import Coverage, coverage_fraction, dense_fractions
+from geococa.errors import CRSMismatch, GridMismatch, InputRefused, ZoneError
+from geococa.footprints import valid_footprint
 from geococa.grid import Grid
 from geococa.ownership import own_tiles
 from geococa.polygons import polygon_area_ha, reprojected, rings_of
+from geococa.zone_statistics import zonal_statistics
 from geococa.zone_files import read_zones, repair_polygons
+from geococa.zone_hierarchy import assign_parents
 from geococa.zones import buffer_rings
 from tests.oracles_areas import area_geod_ha, polygonal, shares_by_intersection, star, to_lonlat
 
@@ -327,14 +331,59 @@ def test_broken_polygons_are_fixed_or_refused(seed):
     assert share.sum() == pytest.approx(fixed.area, rel=1e-9)
 
 
-def test_a_polygon_over_the_antimeridian_is_refused(tmp_path):
+def test_a_polygon_over_the_antimeridian_is_split_there(tmp_path, caplog):
     path = tmp_path / "a.gpkg"
-    frame([shapely.box(-179, -17, 179, -16)]).to_file(path)
-    with pytest.raises(ZoneError, match="antimeridian"):
+    frame([shapely.box(-179, -17, 179, -16), BOX]).to_file(path)
+    with caplog.at_level(logging.WARNING, logger="geococa"):
+        zones = read_zones(path)
+    assert "'park 0'" in caplog.text
+    assert [part.bounds for part in zones.geometry[0].geoms] == [(-180, -17, -179, -16), (179, -17, 180, -16)]
+    expected = polygon_area_ha(shapely.box(0, -17, 2, -16), "EPSG:4326")
+    assert polygon_area_ha(zones.geometry[0], "EPSG:4326") == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_hole_on_the_other_side_of_the_antimeridian_stays_a_hole(tmp_path):
+    path = tmp_path / "a.gpkg"
+    shell = [(178, 0), (-178, 0), (-178, 4), (178, 4)]
+    frame([shapely.Polygon(shell, [[(-179.5, 1), (-179, 1), (-179, 2)]])]).to_file(path)
+    expected = polygon_area_ha(
+        shapely.Polygon([(8, 0), (12, 0), (12, 4), (8, 4)], [[(10.5, 1), (11, 1), (11, 2)]]), "EPSG:4326"
+    )
+    assert polygon_area_ha(read_zones(path).geometry[0], "EPSG:4326") == pytest.approx(expected, rel=1e-12)
+
+
+def test_an_edge_that_may_go_either_way_round_is_refused(tmp_path):
+    path = tmp_path / "a.gpkg"
+    frame([shapely.box(-120, -17, 120, -16)]).to_file(path)
+    with pytest.raises(ZoneError, match=r"240 degrees.*antimeridian"):
         read_zones(path)
     jump = shapely.Polygon([(179, -17), (-179, -17), (-179, -16), (179, -16)])
     with pytest.raises(ZoneError, match="antimeridian"):
         polygon_area_ha(jump, "EPSG:4326")
+
+
+SPLIT = shapely.MultiPolygon([shapely.box(179.9, 2.2, 180, 2.4), shapely.box(-180, 2.2, -179.9, 2.4)])
+
+
+@pytest.mark.parametrize("shape", [SPLIT, shapely.box(179.9, 2.2, 180.1, 2.4), shapely.box(-180.1, 2.2, -179.9, 2.4)])
+@pytest.mark.parametrize(
+    "grid",
+    [
+        Grid("EPSG:32601", (120, 0, 140000, 0, -120, 300000), (500, 500)),
+        Grid("EPSG:32660", (120, 0, 800000, 0, -120, 300000), (500, 500)),
+        Grid("EPSG:4326", (0.001, 0, 179.8, 0, -0.001, 2.5), (400, 400)),
+        Grid("EPSG:4326", (0.001, 0, -180.2, 0, -0.001, 2.5), (400, 400)),
+    ],
+    ids=["utm 1n", "utm 60n", "degrees, east", "degrees, west"],
+)
+def test_shares_of_zones_over_the_antimeridian(shape, grid):
+    zones = frame([shape], zone=["a"])
+    true = polygon_area_ha(shapely.box(10, 2.2, 10.2, 2.4), "EPSG:4326")
+    for owned in (None, own_tiles({"a": grid}).geometry[0]):
+        share = coverage_fraction(zones, grid, owned=owned)
+        assert share.zone_ha[0] == pytest.approx(true, rel=1e-9)
+        assert share.inside_ha[0] == pytest.approx(true, rel=1e-9)
+        assert (share.dense().values[0] * grid.cell_area_ha()).sum() == pytest.approx(true, rel=1e-7)
 
 
 @pytest.mark.parametrize(
@@ -567,9 +616,272 @@ def test_priority_for_an_unknown_tile_is_refused():
         own_tiles(TILES, priority=["20NAA"])
 
 
-def test_a_tile_over_the_antimeridian_is_refused():
-    with pytest.raises(ZoneError, match="antimeridian"):
-        own_tiles({"a": Grid("EPSG:32601", (60, 0, 140000, 0, -60, 300000), (1000, 1000))})
+def test_a_tile_over_the_antimeridian_owns_ground_on_both_sides():
+    grid = Grid("EPSG:32601", (60, 0, 140000, 0, -60, 300000), (1000, 1000))
+    ground = own_tiles({"a": grid}).geometry[0]
+    assert ground.bounds[0] == -180
+    assert ground.bounds[2] == 180
+    assert polygon_area_ha(ground, "EPSG:4326") == pytest.approx(grid.cell_area_ha().sum(), rel=1e-9)
+
+
+def test_a_tile_around_a_pole_is_refused():
+    with pytest.raises(ZoneError, match=r"tile 'a'.*pole"):
+        own_tiles({"a": Grid("EPSG:3995", (100, 0, -5000, 0, -100, 5000), (100, 100))})
+
+
+def test_tiles_of_one_lattice_part_between_cells():
+    """Whole cells belong to one tile or the other, though ownership is kept in longitude and latitude."""
+    whole = Grid("EPSG:32618", (10, 0, 300000, 0, -10, 500000), (10980, 21000))
+    tiles = {"a": whole.window(0, 10980, 0, 10980), "b": whole.window(5, 10980, 9982, 21000)}
+    owned = own_tiles(tiles).set_index("tile").geometry
+    from geococa.owned_ground import owned_pixels
+
+    assert owned_pixels(owned["a"], tiles["a"]).equals(shapely.box(0, 0, 10980, 10980))
+    assert owned_pixels(owned["b"], tiles["b"]).equals(shapely.box(10980 - 9982, 0, 21000 - 9982, 10975))
+    # without that, the line between them is off by what its vertices leave of a curve
+    assert polygon_area_ha(owned["b"], "EPSG:4326") == pytest.approx(
+        tiles["b"].window(0, 10975, 998, 11018).cell_area_ha().sum(), rel=1e-8
+    )
+
+
+def test_ground_of_another_lattice_does_not_snap():
+    grid = Grid("EPSG:32618", (10, 0, 600000, 0, -10, 300000), (40, 50))
+    from geococa.owned_ground import owned_pixels
+
+    shifted = own_tiles({"b": Grid("EPSG:32618", (10, 0, 600203, 0, -10, 299904), (10, 10))}).geometry[0]
+    x0, y0, x1, y1 = owned_pixels(shifted, grid).bounds
+    np.testing.assert_allclose([x0, y0, x1, y1], [20.3, 9.6, 30.3, 19.6], atol=1e-6)
+
+
+# Footprints ------------------------------------------------------------------------------------------------------------
+
+
+def seen_map(grid, seen):
+    return grid.attach(xr.DataArray(seen, dims=("y", "x")))
+
+
+def test_a_footprint_follows_the_edges_of_cells():
+    grid = Grid("EPSG:32618", (50, 0, 600000, 0, -50, 300000), (200, 300))
+    row, column = np.ogrid[:200, :300]
+    seen = column > 30 + 0.3 * row
+    seen[20, 10] = True  # a crumb of data, and a crumb without
+    speckled = seen.copy()
+    speckled[100:104, 200:204] = False
+    footprint = valid_footprint(seen_map(grid, speckled))
+    seen[20, 10] = False
+    assert polygon_area_ha(footprint, "EPSG:4326") == pytest.approx((seen * grid.cell_area_ha()).sum(), rel=1e-8)
+    from geococa.owned_ground import owned_pixels
+
+    assert np.array_equal(
+        dense_fractions([owned_pixels(footprint, grid)], Grid(grid.crs, (1, 0, 0, 0, 1, 0), grid.shape))[0], seen
+    )
+
+
+def test_a_footprint_takes_any_year_and_any_kind_of_map():
+    grid = Grid("EPSG:32618", (100, 0, 600000, 0, -100, 300000), (60, 60))
+    labels = np.full((2, 60, 60), 255, np.uint8)
+    labels[0, :, :30] = 1
+    labels[1, :20] = 2
+    array = grid.attach(xr.DataArray(labels, dims=("time", "y", "x")))
+    floats = array.where(array != 255).astype("float32")
+    expected = ((labels != 255).any(axis=0) * grid.cell_area_ha()).sum()
+    for kind in (array, floats, array != 255, array.chunk({"y": 7})):
+        assert polygon_area_ha(valid_footprint(kind), "EPSG:4326") == pytest.approx(expected, rel=1e-8)
+    assert valid_footprint(grid.attach(xr.DataArray(np.full((60, 60), 255, np.uint8), dims=("y", "x")))).is_empty
+    with pytest.raises(InputRefused, match="int32"):
+        valid_footprint(array.astype("int32"))
+
+
+def test_ground_belongs_to_the_first_tile_with_data_and_only_then_to_the_first_tile():
+    grids = {
+        "a": Grid("EPSG:32618", (100, 0, 600000, 0, -100, 300000), (60, 60)),
+        "b": Grid("EPSG:32618", (100, 0, 603000, 0, -100, 300000), (60, 60)),
+    }
+    seen = np.ones((60, 60), bool)
+    seen[:, 40:] = False
+    blind = np.ones((60, 60), bool)
+    blind[:30, :20] = False
+    footprints = {"a": valid_footprint(seen_map(grids["a"], seen)), "b": valid_footprint(seen_map(grids["b"], blind))}
+    owned = own_tiles(grids, footprints=footprints).set_index("tile").geometry
+    from geococa.owned_ground import owned_pixels
+
+    # columns 40-60 of a have no data; b has, but for 10 of them in its upper half
+    expected = shapely.union_all([shapely.box(0, 0, 40, 60), shapely.box(40, 0, 50, 30)])
+    assert owned_pixels(owned["a"], grids["a"]).equals(expected)
+    union = shapely.union_all(own_tiles(grids).geometry.values)
+    assert shapely.union_all(owned.values).area == pytest.approx(union.area, rel=1e-9)
+    assert shapely.intersection(owned["a"], owned["b"]).area == 0
+    with pytest.raises(InputRefused, match="footprints names"):
+        own_tiles(grids, footprints={"c": shapely.box(0, 0, 1, 1)})
+
+
+def test_whole_footprints_change_nothing():
+    whole = {name: own_tiles({name: grid}).geometry[0] for name, grid in TILES.items()}
+    one, other = own_tiles(TILES), own_tiles(TILES, footprints=whole)
+    for a, b in zip(one.geometry, other.geometry, strict=True):
+        assert shapely.symmetric_difference(a, b).area < 1e-12
+
+
+# Coverage files --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def saved(tmp_path):
+    zones = frame([star(np.random.default_rng(0), 20, -74.0982, 2.7115, 0.0015), BOX], zone=["a", "b"])
+    owned = shapely.box(-74.2, 2.7, -74.0981, 2.8)
+    share = coverage_fraction(zones, UTM, owned=owned)
+    return share, share.save(tmp_path / "a.npz"), zones, owned
+
+
+def test_a_coverage_reads_back_as_it_was(saved):
+    share, path, zones, owned = saved
+    again = Coverage.load(path, zones, UTM, owned=owned)
+    for one, other in zip(share.arrays, again.arrays, strict=True):
+        assert np.array_equal(one, other)
+        assert one.dtype == other.dtype
+    for area in ("ellipsoidal", "planar:EPSG:32618"):
+        assert np.array_equal(again.measured(area), share.measured(area))
+    cover = UTM.attach(xr.DataArray(np.random.default_rng(0).normal(size=UTM.shape), dims=("y", "x")))
+    for method in ("exact", "centre"):
+        tables = [zonal_statistics(cover, s, stats=["mean"], method=method) for s in (share, again)]
+        pd.testing.assert_frame_equal(*tables)
+    assert again.save(path.with_name("b.npz")).read_bytes() == path.read_bytes()
+
+
+def test_a_coverage_of_other_zones_grid_or_ground_is_refused(saved):
+    _, path, zones, owned = saved
+    moved = zones.set_geometry(zones.translate(1e-9))
+    for args, ground in (
+        ((moved, UTM), owned),
+        ((zones.assign(zone=["a", "c"]), UTM), owned),
+        ((zones, UTM.window(0, 39, 0, 50)), owned),
+        ((zones, UTM), None),
+    ):
+        with pytest.raises(GridMismatch, match="another grid"):
+            Coverage.load(path, *args, owned=ground)
+
+
+def rewritten(path, **changes):
+    with np.load(path) as file:
+        members = {name: file[name] for name in file.files} | changes
+    np.savez(path, **{name: value for name, value in members.items() if value is not None})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"cell_column": lambda a: a + 1000},
+        {"cell_column": lambda a: a - 1000},
+        {"strip_zone": lambda a: a + 2},
+        {"strip_zone": lambda a: a[::-1].copy() + np.arange(a.size, dtype=np.int32) % 2},
+        {"strip_row": lambda a: a * 0},
+        {"span_offsets": lambda a: a * 1000},
+        {"span_offsets": lambda a: a[:-1]},
+        {"cell_offsets": lambda a: -a},
+        {"span_stop": lambda a: a * 0},
+        {"cell_fraction": lambda a: a * np.nan},
+        {"cell_fraction": lambda a: a + 1},
+        {"cell_fraction": lambda a: a.astype("float32")},
+        {"ring_offsets": lambda a: a + 1},
+        {"ring_x": lambda a: a * np.inf},
+        {"zone_ha": lambda a: a - 1e9},
+        {"inside_ha": lambda a: a + 1e9},
+        {"inside_ha": None},
+        {"header": lambda a: a[: a.size // 2]},
+        {"surplus": lambda a: np.zeros(3)},
+        {"cell_column": lambda a: a.astype(object)},
+        {"cell_column": lambda a: a.reshape(-1, 1)},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_hostile_coverage_files_are_refused(saved, change):
+    _, path, zones, owned = saved
+    with np.load(path) as file:
+        old = {name: file[name] for name in file.files}
+    rewritten(path, **{k: None if f is None else f(old.get(k)) for k, f in change.items()})
+    with pytest.raises(InputRefused, match=r"again|damaged"), np.errstate(invalid="ignore"):
+        Coverage.load(path, zones, UTM, owned=owned)
+
+
+def test_damaged_coverage_files_are_refused(saved):
+    _, path, zones, owned = saved
+    data = path.read_bytes()
+    rng = np.random.default_rng(0)
+    cases = [b"", b"PK", data[:-40], data[: len(data) // 2], b"<html>" + data, np.random.default_rng(1).bytes(500)]
+    for _ in range(60):
+        broken = bytearray(data)
+        broken[int(rng.integers(len(data)))] ^= int(rng.integers(1, 256))
+        cases.append(bytes(broken))
+    good = Coverage.load(path, zones, UTM, owned=owned)
+    for case in cases:
+        path.write_bytes(case)
+        try:
+            again = Coverage.load(path, zones, UTM, owned=owned)
+        except InputRefused:
+            continue
+        # a byte that means nothing, such as a date in the zip
+        assert all(np.array_equal(a, b) for a, b in zip(again.arrays, good.arrays, strict=True))
+    path.unlink()
+    with pytest.raises(InputRefused, match="no such"):
+        Coverage.load(path, zones, UTM, owned=owned)
+
+
+# Attributes and hierarchy ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("columns", "expected"), [
+    ({"ap_id": [6.0], "ap_nombre": ["Nukak"], "ap_categor": ["Reserva Natural"]}, ("6", "Reserva Natural", "Reserva Natural")),
+    ({"WDPAID": [10754], "NAME": ["Gorgona"], "DESIG": ["Parque"], "DESIG_ENG": ["National Park"], "IUCN_CAT": ["II"],
+      "STATUS_YR": [1984], "PARENT_ISO": ["COL"]}, ("10754", "National Park", "II")),
+    ({"DPTO_CCDGO": ["50"], "MPIO_CDPMP": ["50350"], "MPIO_CNMBR": ["LA MACARENA"]}, ("50350", None, None)),
+    ({"park": ["a"], "zone_id": ["mine"], "wdpa_id": [3]}, ("mine", None, None)),
+])  # fmt: skip
+def test_attributes_of_known_files_get_common_columns(tmp_path, columns, expected):
+    path = tmp_path / "a.gpkg"
+    frame([BOX], **columns).to_file(path)
+    zones = read_zones(path)
+    assert (
+        tuple(zones[name][0] if name in zones else None for name in ("zone_id", "designation", "category")) == expected
+    )
+    assert set(columns) <= set(zones.columns)
+
+
+def test_real_files_are_recognised(shared_data):
+    parks = read_zones(shared_data / "vectors" / "co_parks_coastal_simplified.geojson")
+    assert parks.set_index("zone").loc["Gorgona", "zone_id"] == "10754"
+    towns = read_zones(shared_data / "vectors" / "co_municipalities_dane2021_simplified.gpkg", name="MPIO_CDPMP")
+    assert towns["zone_id"].str.fullmatch(r"\d{5}").all()
+
+
+def test_a_zone_belongs_to_the_parent_that_holds_most_of_it():
+    zones = frame(
+        [shapely.box(-74, 2, -73, 3), shapely.box(-60, 2, -59, 3), shapely.box(-74.5, 2, -74, 2.1)],
+        zone=["a", "b", "c"],
+    )
+    west, east = shapely.box(-75, 1, -73.6, 4), shapely.box(-73.6, 1, -72, 4)
+    parents = frame([west, east], zone=["Meta", "Guaviare"])
+    for layer in (parents, parents.to_crs("EPSG:3857")):
+        out = assign_parents(zones, layer, name="department")
+        assert out["department"].tolist() == ["Guaviare", None, "Meta"]
+        np.testing.assert_allclose(out["department_share"], [0.6, 0, 1], atol=1e-7)
+    assert list(zones.columns) == ["zone", "geometry"]
+    with pytest.raises(InputRefused, match="department"):
+        assign_parents(out, parents, name="department")
+
+
+def test_equal_shares_go_to_the_first_parent_whatever_the_rounding():
+    zone = frame([shapely.box(-74, 2, -73, 3)], zone=["a"])
+    halves = [shapely.box(-74, 1, -73.5, 4), shapely.box(-73.5, 1, -73, 4)]
+    for shapes in (halves, halves[::-1]):
+        assert assign_parents(zone, frame(shapes, zone=["first", "second"]))["parent"][0] == "first"
+
+
+def test_municipalities_lie_in_their_departments(shared_data):
+    towns = read_zones(shared_data / "vectors" / "co_municipalities_dane2021_simplified.gpkg", name="MPIO_CDPMP")[::12]
+    departments = read_zones(shared_data / "vectors" / "co_departments.geojson", name="DPTO")
+    out = assign_parents(towns, departments, name="department")
+    # the two files are drawn to different detail; islands are moved in one of them
+    assert (out["department"] == out["DPTO_CCDGO"]).mean() > 0.97
 
 
 def test_the_parts_of_a_park_on_all_tiles_add_up_to_it():

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import numba
 import platformdirs
 
-__all__ = ["inline", "kernel"]
+__all__ = ["contracted", "contracted_kernel", "inline", "kernel"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -69,4 +69,20 @@ def kernel(function: F) -> F:
 def inline(function: F) -> F:
     """Compile a scalar core that kernels call; LLVM inlines it into their loops."""
     compiled: F = numba.njit(nogil=True, error_model="numpy", cache=_CACHE)(function)
+    return compiled
+
+
+def contracted(function: F) -> F:
+    """Compile a scalar core as `inline` does, and let a product and a sum become one instruction that rounds once.
+
+    Twice as fast where the processor has it. For arithmetic whose rounding is bounded and never reaches a
+    result, since processors without it round twice. NaN and infinity behave as ever.
+    """
+    compiled: F = numba.njit(nogil=True, error_model="numpy", cache=_CACHE, fastmath={"contract"})(function)
+    return compiled
+
+
+def contracted_kernel(function: F) -> F:
+    """Compile a block loop as `kernel` does, with the liberty of `contracted`."""
+    compiled: F = numba.njit(nogil=True, cache=_CACHE, error_model="numpy", fastmath={"contract"})(function)
     return compiled

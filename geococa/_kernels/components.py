@@ -1,4 +1,4 @@
-"""Connected components of class maps, from runs of equal codes, and the minimum mapping unit.
+"""Connected components of class maps, from runs of equal codes.
 
 A map is cut into runs: stretches of equal code along a row. Runs of neighbouring rows are joined with a
 union-find whose root is always the smaller index, so that a root precedes its members: one forward pass
@@ -15,17 +15,22 @@ import numpy as np
 
 from geococa._kernels._jit import inline, kernel
 
+_AT = np.uint64
+"""Type of an index that cannot be negative, which spares the test for one that counts from the end."""
+
 __all__ = [
     "add_run_sizes",
+    "area_nodes",
+    "component_codes",
     "count_runs",
     "fill_runs",
     "flatten",
+    "gather",
     "join_pairs",
     "join_rows",
-    "link_neighbours",
-    "paint_runs",
-    "resolve_chains",
-    "vote_neighbours",
+    "paint_cells",
+    "renumber",
+    "repaint_runs",
 ]
 
 
@@ -59,21 +64,32 @@ def fill_runs(codes: np.ndarray, row_runs: np.ndarray, starts: np.ndarray, run_c
     run_codes : ndarray of uint8, shape (runs,)
     """
     rows, columns = codes.shape
+    if columns == 0:
+        return
     for y in range(rows):
-        run = row_runs[y]
-        for x in range(columns):
-            if x == 0 or codes[y, x] != codes[y, x - 1]:
-                starts[run] = x
-                run_codes[run] = codes[y, x]
-                run += 1
+        row = codes[y]
+        first, last = row_runs[y], row_runs[y + 1]
+        row_starts, row_codes = starts[first:last], run_codes[first:last]
+        row_starts[0] = 0
+        run, count, x = _AT(1), _AT(last - first), 1
+        # every column is written, and kept only where a run starts: cheaper than a branch that is hard to foresee
+        while run < count:
+            row_starts[run] = x
+            run += _AT(row[_AT(x)] != row[_AT(x - 1)])
+            x += 1
+        for r in range(last - first):
+            row_codes[_AT(r)] = row[_AT(row_starts[_AT(r)])]
 
 
 @inline
 def _root(parent: np.ndarray, node: int) -> int:
     """Root of a node; every second link on the way is shortened."""
-    while parent[node] != node:
-        parent[node] = parent[parent[node]]
-        node = parent[node]
+    up = parent[_AT(node)]
+    while up != node:
+        over = parent[_AT(up)]
+        parent[_AT(node)] = over
+        node = over
+        up = parent[_AT(node)]
     return node
 
 
@@ -82,15 +98,15 @@ def _join(parent: np.ndarray, a: int, b: int) -> None:
     """Put two nodes into one tree whose root is the smaller of their roots."""
     a, b = _root(parent, a), _root(parent, b)
     if a < b:
-        parent[b] = a
+        parent[_AT(b)] = a
     elif b < a:
-        parent[a] = b
+        parent[_AT(a)] = b
 
 
 @inline
 def _end(starts: np.ndarray, run: int, row_end: int, columns: int) -> int:
     """Column after the last one of a run."""
-    return starts[run + 1] if run + 1 < row_end else columns
+    return starts[_AT(run + 1)] if run + 1 < row_end else columns
 
 
 @kernel
@@ -122,15 +138,15 @@ def join_rows(
     parent : ndarray of int64 or int32, shape (runs,)
         Union-find forest, changed in place; it starts as ``parent[i] = i``.
     """
-    reach = 1 if diagonal else 0
     for y in range(first, last):
         above, above_end, below_end = row_runs[y - 1], row_runs[y], row_runs[y + 1]
         below = above_end
         while above < above_end and below < below_end:
             a_end = _end(starts, above, above_end, columns)
             b_end = _end(starts, below, below_end, columns)
-            touch = starts[above] < b_end + reach and starts[below] < a_end + reach
-            if touch and codes[above] == codes[below] and codes[below] != missing:
+            # runs cover their rows, so the two overlap wherever this walk stands
+            code = codes[_AT(above)]
+            if code == codes[_AT(below)] and code != missing:
                 _join(parent, above, below)
             if a_end < b_end:
                 above += 1
@@ -139,10 +155,10 @@ def join_rows(
             else:
                 # both end here: each still meets the other's follower at the corner
                 if diagonal and above + 1 < above_end and below + 1 < below_end:
-                    if codes[above] == codes[below + 1] and codes[above] != missing:
+                    if code == codes[_AT(below + 1)] and code != missing:
                         _join(parent, above, below + 1)
-                    if codes[below] == codes[above + 1] and codes[below] != missing:
-                        _join(parent, below, above + 1)
+                    if codes[_AT(below)] == codes[_AT(above + 1)] and codes[_AT(below)] != missing:
+                        _join(parent, above + 1, below)
                 above += 1
                 below += 1
 
@@ -174,15 +190,54 @@ def flatten(parent: np.ndarray, component: np.ndarray) -> int:
     return count
 
 
+@kernel
+def area_nodes(pieces: np.ndarray, piece: int, step: int, scale: float, nodes: np.ndarray, sums: np.ndarray) -> None:
+    """Sizes of cells in whole units at every ``step``-th column, from parabolas, and their sums.
+
+    Parameters
+    ----------
+    pieces : ndarray of float64, shape (rows, pieces, 3)
+        The cell in column ``p * piece + i`` has area ``a + b i + c i²``.
+    piece : int
+        Columns of a piece.
+    step : int
+        Columns between nodes.
+    scale : float
+        Units of a node for a unit of area.
+    nodes : ndarray of int64, shape (rows, nodes)
+    sums : ndarray of int64, shape (rows, nodes)
+        Sum of the sizes of the cells before each node, for cells as in `add_run_sizes`.
+    """
+    ramp = step * (step - 1) // 2
+    last = pieces.shape[1] - 1
+    for y in range(nodes.shape[0]):
+        p, place = 0, 0
+        total = 0
+        before = 0
+        for n in range(nodes.shape[1]):
+            while place >= piece and p < last:
+                place -= piece
+                p += 1
+            a, b, c = pieces[y, p, 0], pieces[y, p, 1], pieces[y, p, 2]
+            node = np.int64(np.rint((a + place * (b + place * c)) * scale))
+            if n > 0:
+                total += before * (step * step - ramp) + node * ramp
+            nodes[y, n] = node
+            sums[y, n] = total
+            before = node
+            place += step
+
+
 @inline
-def _size_before(nodes: np.ndarray, sums: np.ndarray, step: int, y: int, column: int) -> int:
+def _size_before(nodes: np.ndarray, sums: np.ndarray, step: int, per_step: float, y: int, column: int) -> int:
     """Sum of the cell sizes of row ``y`` in the columns before ``column``."""
     if nodes.shape[1] == 1:
         return nodes[y, 0] * step * np.int64(column)
-    node = min(column // step, nodes.shape[1] - 2)
+    # the closed forms of two neighbouring nodes agree where they meet, so one too few by rounding does no harm
+    node = min(np.int64(column * per_step), nodes.shape[1] - 2)
     m = np.int64(column - node * step)
     ramp = m * (m - 1) // 2
-    return sums[y, node] + nodes[y, node] * (m * step - ramp) + nodes[y, node + 1] * ramp
+    return sums[y, _AT(node)] + nodes[y, _AT(node)] * (m * step - ramp) + nodes[y, _AT(node + 1)] * ramp
 
 
 @kernel
@@ -217,217 +272,118 @@ def add_run_sizes(
     sizes : ndarray of int64, shape (components,)
         Added to in place.
     """
+    per_step = 1.0 / step
     for y in range(row_runs.shape[0] - 1):
         row_end = row_runs[y + 1]
         before = 0
         for run in range(row_runs[y], row_end):
-            after = _size_before(nodes, sums, step, y, _end(starts, run, row_end, columns))
-            sizes[component[run]] += after - before
+            after = _size_before(nodes, sums, step, per_step, y, _end(starts, run, row_end, columns))
+            sizes[_AT(component[_AT(run)])] += after - before
             before = after
 
 
-@inline
-def _offer(neighbour: np.ndarray, sizes: np.ndarray, least: int, a: int, b: int) -> None:
-    """Note two touching components as each other's largest neighbour so far; the first of equals stays."""
-    if a == b:
-        return
-    if sizes[a] < least and (neighbour[a] < 0 or sizes[neighbour[a]] < sizes[b]):
-        neighbour[a] = b
-    if sizes[b] < least and (neighbour[b] < 0 or sizes[neighbour[b]] < sizes[a]):
-        neighbour[b] = a
+@kernel
+def component_codes(component: np.ndarray, run_codes: np.ndarray, codes: np.ndarray) -> None:
+    """Write the code of every component.
+
+    Parameters
+    ----------
+    component : ndarray of int32, shape (runs,)
+    run_codes : ndarray of uint8, shape (runs,)
+    codes : ndarray of uint8, shape (components,)
+    """
+    for run in range(component.shape[0]):
+        codes[_AT(component[_AT(run)])] = run_codes[_AT(run)]
 
 
 @kernel
-def link_neighbours(
+def renumber(component: np.ndarray, number: np.ndarray) -> None:
+    """Replace every component by its new number, in place.
+
+    Parameters
+    ----------
+    component : ndarray of int32, shape (runs,)
+    number : ndarray of int32, shape (components,)
+    """
+    for run in range(component.shape[0]):
+        component[_AT(run)] = number[_AT(component[_AT(run)])]
+
+
+@kernel
+def gather(
+    number: np.ndarray, part_sizes: np.ndarray, part_codes: np.ndarray, sizes: np.ndarray, codes: np.ndarray
+) -> None:
+    """Add the sizes of the components of a part of a map to those of the whole map, and note their codes.
+
+    Parameters
+    ----------
+    number : ndarray of int32, shape (components of the part,)
+        Number of each in the whole map.
+    part_sizes : ndarray of int64, part_codes : ndarray of uint8
+    sizes : ndarray of int64, codes : ndarray of uint8
+        Of the components of the whole map, changed in place.
+    """
+    for part in range(number.shape[0]):
+        whole = _AT(number[part])
+        sizes[whole] += part_sizes[part]
+        codes[whole] = part_codes[part]
+
+
+@kernel
+def paint_cells(cells: np.ndarray, row_runs: np.ndarray, run_values: np.ndarray, out: np.ndarray) -> None:
+    """Write the value of every run into its cells.
+
+    Parameters
+    ----------
+    cells : ndarray of uint8, shape (rows, columns)
+        The codes that the runs were made from.
+    row_runs : ndarray of int64, shape (rows + 1,)
+    run_values : ndarray, shape (runs,)
+    out : ndarray of the same dtype, shape (rows, columns)
+    """
+    rows, columns = cells.shape
+    if columns == 0:
+        return
+    for y in range(rows):
+        row, target = cells[y], out[y]
+        run = _AT(row_runs[y])
+        target[0] = run_values[run]
+        # one addition a cell instead of a branch a run
+        for x in range(1, columns):
+            run += _AT(row[_AT(x)] != row[_AT(x - 1)])
+            target[_AT(x)] = run_values[run]
+
+
+@kernel
+def repaint_runs(
     starts: np.ndarray,
     codes: np.ndarray,
     row_runs: np.ndarray,
-    first: int,
-    last: int,
     columns: int,
-    diagonal: bool,
-    missing: int,
     component: np.ndarray,
-    sizes: np.ndarray,
-    least: int,
-    neighbour: np.ndarray,
+    values: np.ndarray,
+    out: np.ndarray,
 ) -> None:
-    """Find the largest neighbour of every component smaller than ``least``, by GDAL's rule for ties.
-
-    GDAL visits cells row by row and compares each with the cell above, above left, above right and left, in
-    this order; of equally large neighbours the one met first stays. Runs meet in the same order here.
+    """Write the values of the components that differ from their codes; other cells are left alone.
 
     Parameters
     ----------
     starts, codes, row_runs : ndarrays
         Runs, see the module's first lines.
-    first, last : int
-        Rows to compare with the row above and within themselves.
-    columns, diagonal, missing
-        As in `join_rows`.
-    component : ndarray of int32, shape (runs,)
-    sizes : ndarray of int64, shape (components,)
-    least : int
-        Size from which on a component needs no neighbour.
-    neighbour : ndarray of int32, shape (components,)
-        -1 where none is known yet; changed in place. Call for the rows from the top down.
-    """
-    for y in range(first, last):
-        row_start, row_end = row_runs[y], row_runs[y + 1]
-        above_start = row_runs[y - 1] if y > 0 else row_start
-        above = above_start
-        for run in range(row_start, row_end):
-            here = component[run]
-            start, end = starts[run], _end(starts, run, row_end, columns)
-            usable = codes[run] != missing
-            # the run above the first cell
-            while above < row_start and _end(starts, above, row_start, columns) <= start:
-                above += 1
-            other = above
-            if usable and other < row_start:
-                if codes[other] != missing:
-                    _offer(neighbour, sizes, least, here, component[other])
-                if diagonal and other > above_start and starts[other] == start and codes[other - 1] != missing:
-                    _offer(neighbour, sizes, least, here, component[other - 1])
-                other += 1
-                # above right of the first cell comes before its left
-                if diagonal and other < row_start and starts[other] == start + 1:
-                    if codes[other] != missing:
-                        _offer(neighbour, sizes, least, here, component[other])
-                    other += 1
-            if usable and run > row_start and codes[run - 1] != missing:
-                _offer(neighbour, sizes, least, here, component[run - 1])
-            reach = end + 1 if diagonal else end
-            while usable and other < row_start and starts[other] < reach:
-                if codes[other] != missing:
-                    _offer(neighbour, sizes, least, here, component[other])
-                other += 1
-
-
-@kernel
-def resolve_chains(sizes: np.ndarray, least: int, neighbour: np.ndarray, codes: np.ndarray, out: np.ndarray) -> None:
-    """Follow largest neighbours until one is large enough, and take its code (GDAL's rule).
-
-    Parameters
-    ----------
-    sizes : ndarray of int64, shape (components,)
-    least : int
-        Components of at least this size keep their code.
-    neighbour : ndarray of int32, shape (components,)
-        Largest neighbour, -1 for none.
-    codes : ndarray of uint8, shape (components,)
-    out : ndarray of uint8, shape (components,)
-        New codes; a chain that ends without a large component leaves the code as it is.
-    """
-    for component in range(sizes.shape[0]):
-        out[component] = codes[component]
-        if sizes[component] >= least:
-            continue
-        node = component
-        # sizes never shrink along a chain, so a step to an equal one can only repeat; a second runner finds the loop
-        slow = component
-        move = False
-        while True:
-            node = neighbour[node]
-            if node < 0 or sizes[node] >= least:
-                break
-            if move:
-                slow = neighbour[slow]
-            move = not move
-            if node == slow:
-                node = -1
-                break
-        if node >= 0:
-            out[component] = codes[node]
-
-
-@inline
-def _vote(
-    a: int, b: int, target_size: np.ndarray, target_code: np.ndarray, best_size: np.ndarray, best_code: np.ndarray
-) -> None:
-    """Offer the target of ``b`` to ``a``, which has none: the larger wins, of equals the lower code."""
-    if target_size[a] >= 0 or target_size[b] < 0:
-        return
-    size, code = target_size[b], target_code[b]
-    if size > best_size[a] or (size == best_size[a] and code < best_code[a]):
-        best_size[a] = size
-        best_code[a] = code
-
-
-@kernel
-def vote_neighbours(
-    starts: np.ndarray,
-    codes: np.ndarray,
-    row_runs: np.ndarray,
-    first: int,
-    last: int,
-    columns: int,
-    diagonal: bool,
-    missing: int,
-    component: np.ndarray,
-    target_size: np.ndarray,
-    target_code: np.ndarray,
-    best_size: np.ndarray,
-    best_code: np.ndarray,
-) -> None:
-    """Find, for every component without a target, the largest target among its neighbours.
-
-    Parameters
-    ----------
-    starts, codes, row_runs, first, last, columns, diagonal, missing, component
-        As in `link_neighbours`.
-    target_size : ndarray of int64, shape (components,)
-        Size of the large component that a component belongs to by now, -1 where it has none.
-    target_code : ndarray of uint8, shape (components,)
-        Its code.
-    best_size : ndarray of int64, shape (components,)
-        Largest target met so far, -1 for none; changed in place.
-    best_code : ndarray of uint8, shape (components,)
-        Its code, changed in place. The order of the calls does not matter.
-    """
-    reach = 1 if diagonal else 0
-    for y in range(first, last):
-        row_start, row_end = row_runs[y], row_runs[y + 1]
-        above_start = row_runs[y - 1] if y > 0 else row_start
-        above = above_start
-        for run in range(row_start, row_end):
-            if codes[run] == missing:
-                continue
-            here = component[run]
-            start, end = starts[run], _end(starts, run, row_end, columns)
-            if run > row_start and codes[run - 1] != missing:
-                other = component[run - 1]
-                _vote(here, other, target_size, target_code, best_size, best_code)
-                _vote(other, here, target_size, target_code, best_size, best_code)
-            while above < row_start and _end(starts, above, row_start, columns) + reach <= start:
-                above += 1
-            upper = above
-            while upper < row_start and starts[upper] < end + reach:
-                if codes[upper] != missing and component[upper] != here:
-                    other = component[upper]
-                    _vote(here, other, target_size, target_code, best_size, best_code)
-                    _vote(other, here, target_size, target_code, best_size, best_code)
-                upper += 1
-
-
-@kernel
-def paint_runs(starts: np.ndarray, row_runs: np.ndarray, columns: int, run_values: np.ndarray, out: np.ndarray) -> None:
-    """Write the value of every run into its cells.
-
-    Parameters
-    ----------
-    starts, row_runs : ndarrays
-        Runs, see the module's first lines.
     columns : int
         Columns of the map.
-    run_values : ndarray, shape (runs,)
-    out : ndarray of the same dtype, shape (rows, columns)
+    component : ndarray of int32, shape (runs,)
+    values : ndarray of uint8, shape (components,)
+    out : ndarray of uint8, shape (rows, columns)
+        A copy of the map, changed in place.
     """
     for y in range(row_runs.shape[0] - 1):
         row_end = row_runs[y + 1]
         for run in range(row_runs[y], row_end):
-            for x in range(starts[run], _end(starts, run, row_end, columns)):
-                out[y, x] = run_values[run]
+            value = values[_AT(component[_AT(run)])]
+            if value != codes[_AT(run)]:
+                for x in range(starts[_AT(run)], _end(starts, run, row_end, columns)):
+                    out[y, _AT(x)] = value
 
 
 @kernel

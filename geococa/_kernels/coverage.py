@@ -27,6 +27,10 @@ WHOLE = 1e-12
 """A share within this of 0 or 1 is 0 or 1; coordinates in pixel units are not known any better."""
 BROKEN = 1e-6
 """A share below minus this or above one plus this can't come from a valid polygon."""
+_BIT_FACTOR = 0x077CB531
+"""De Bruijn sequence: its product with a power of two below 2^32 has the exponent's number in bits 27 to 31."""
+_BIT_PLACE = np.zeros(32, np.int64)
+_BIT_PLACE[[((_BIT_FACTOR << bit) & 0xFFFFFFFF) >> 27 for bit in range(32)]] = np.arange(32)
 
 
 @inline
@@ -74,150 +78,124 @@ def _limit(value: Any, low: int, high: int) -> Any:
 
 
 @inline
-def _most_records(x: Any, y: Any, first: int, last: int, row_start: int, row_stop: int, columns: int) -> Any:
-    """Upper bound of the records that a ring can leave."""
-    count = 0
-    previous_row = _limit(y[first], row_start - 1, row_stop)
-    previous_column = _limit(x[first], -1, columns)
-    for i in range(first + 1, last):
-        row = _limit(y[i], row_start - 1, row_stop)
-        column = _limit(x[i], -1, columns)
-        count += 3 + abs(row - previous_row) + abs(column - previous_column)
-        previous_row, previous_column = row, column
-    return count
+def _edge_rows(y: Any, i: int, row_start: Any, row_stop: Any) -> Any:
+    """First row that the edge after vertex ``i`` passes, and the one after the last; equal where there is none."""
+    y_upper, y_lower = min(y[i], y[i + 1]), max(y[i], y[i + 1])
+    if y_upper == y_lower or y_lower <= row_start or y_upper >= row_stop:
+        return row_start, row_start
+    return _limit(y_upper, row_start, row_stop - 1), np.int64(np.ceil(min(y_lower, np.float64(row_stop))))
 
 
 @inline
-def _put(records: Any, count: int, row: Any, column: Any, cover: Any, area: Any) -> Any:
-    """Write a record, unless there is none (row -1); returns the number of records."""
-    if row < 0:
-        return count
-    records[0][count], records[1][count], records[2][count], records[3][count] = row, column, cover, area
-    return count + 1
-
-
-@inline
-def _trace(
-    x: Any,
-    y: Any,
-    first: int,
-    last: int,
-    sign: Any,
-    row_start: Any,
-    row_stop: Any,
-    columns: int,
-    records: Any,
-    count: Any,
-) -> Any:
-    """Leave the records of one ring's edges: row, column, cover, area.
-
-    Pieces that follow each other in one cell share a record, with nothing between them, not even a piece of another row: so
-    the records of a row are the same whatever the row limits. Returns the number of records so far.
-    """
-    row_here, column_here, cover_here, area_here = np.int64(-1), np.int64(-1), 0.0, 0.0
+def _count_edges(
+    x: Any, y: Any, first: int, last: int, row_start: Any, row_stop: Any, columns: Any, changes: Any
+) -> None:
+    """Count the edges of a ring by rows: how many begin and end in each, whose running sum is how many pass it."""
     for i in range(first, last - 1):
+        begin, end = _edge_rows(y, i, row_start, row_stop)
+        inside = np.int64(min(x[i], x[i + 1]) < columns)
+        changes[begin - row_start] += inside
+        changes[end - row_start] -= inside
+
+
+@inline
+def _list_edges(
+    x: Any, y: Any, first: int, last: int, sign: Any, row_start: Any, row_stop: Any, columns: Any, ends: Any, edges: Any
+) -> None:
+    """Put the number of each edge of a ring (its complement where ``sign`` is negative) in the list of every row it passes.
+
+    ``ends`` holds the place after the last edge of each row so far, and moves on.
+    """
+    for i in range(first, last - 1):
+        if x[i] >= columns and x[i + 1] >= columns:
+            continue
+        begin, end = _edge_rows(y, i, row_start, row_stop)
+        for line in range(begin - row_start, end - row_start):
+            edges[ends[line]] = i if sign > 0.0 else ~i
+            ends[line] += 1
+
+
+@inline
+def _most_cells(x: Any, y: Any, first: Any, last: Any, row_start: Any, row_stop: Any, columns: Any) -> Any:
+    """Upper bound of the cells that edges touch, by rows and columns passed."""
+    rows, steps = 0.0, 0.0
+    low, high = np.float64(row_start), np.float64(row_stop)
+    for i in range(first, last - 1):
+        height = min(max(y[i + 1], low), high) - min(max(y[i], low), high)
+        width = min(max(x[i + 1], 0.0), np.float64(columns)) - min(max(x[i], 0.0), np.float64(columns))
+        inside = (max(y[i], y[i + 1]) >= low) & (min(y[i], y[i + 1]) <= high)
+        rows += 3.0 if inside else 0.0
+        steps += abs(height) + (abs(width) if inside else 0.0)
+    return np.int64(rows + steps) + 64
+
+
+@inline
+def _touch(column: Any, cover: Any, area: Any, row_cells: Any, bits: Any, groups: Any) -> None:
+    """Add to a cell of the row, and note that it is touched."""
+    row_cells[column, 0] += cover
+    row_cells[column, 1] += area
+    word = column >> 5
+    bits[word] |= np.int64(1) << (column & 31)
+    groups[word >> 5] |= np.int64(1) << (word & 31)
+
+
+@inline
+def _add_row(
+    x: Any, y: Any, edges: Any, begin: Any, end: Any, row: Any, columns: Any, row_cells: Any, bits: Any, groups: Any
+) -> Any:
+    """Add the parts that lie in a row of the edges ``begin..end`` of the list; returns how often cells were touched."""
+    touched = 0
+    for place in range(begin, end):
+        number = edges[place]
+        i = max(number, ~number)
         down = y[i + 1] > y[i]
         upper, lower = (i, i + 1) if down else (i + 1, i)
         x_upper, y_upper, x_lower, y_lower = x[upper], y[upper], x[lower], y[lower]
-        if y_upper == y_lower:
-            continue
-        if y_upper < row_start or y_upper >= row_stop:
-            count = _put(records, count, row_here, column_here, cover_here, area_here)
-            row_here = np.int64(-1)
-            if y_lower <= row_start or y_upper >= row_stop:
-                continue
-        height = sign if down else -sign
-        row_first = _limit(y_upper, row_start, row_stop - 1)
-        row_last = min(np.int64(np.ceil(min(y_lower, np.float64(row_stop)))), row_stop) - 1
+        # computed whether needed or not: a division costs less than a branch that is guessed wrong every other time
         slope = (x_lower - x_upper) / (y_lower - y_upper)
-        below = x_upper
-        if y_upper < row_first:
-            below = x_upper + (row_first - y_upper) * slope
-        for row in range(row_first, row_last + 1):
-            above = below
-            start, stop = max(y_upper - row, 0.0), 1.0
-            if y_lower <= row + 1:
-                stop = y_lower - row
-                below = x_lower
-            else:
-                below = x_upper + (row + 1 - y_upper) * slope
-            cover = height * (stop - start)
-            left, right = min(above, below), max(above, below)
-            width = right - left
-            done, at, column = 0.0, left, np.int64(0)
-            if left >= columns:
-                count = _put(records, count, row_here, column_here, cover_here, area_here)
-                row_here = np.int64(-1)
+        cut_above, cut_below = x_upper + (row - y_upper) * slope, x_upper + (row + 1 - y_upper) * slope
+        above = cut_above if y_upper < row else x_upper
+        below = cut_below if y_lower > row + 1 else x_lower
+        height = min(y_lower - row, 1.0) - max(y_upper - row, 0.0)
+        cover = height if down == (number >= 0) else -height
+        left, right = min(above, below), max(above, below)
+        if left >= columns:
+            continue
+        done, at, column = 0.0, left, np.int64(0)
+        if left < 0.0:
+            # what lies left of the raster counts as a vertical edge on its border
+            done = cover if right <= 0.0 else cover * (-left / (right - left))
+            _touch(np.int64(0), done, 0.0, row_cells, bits, groups)
+            touched += 1
+            at = 0.0
+            if right <= 0.0:
                 continue
-            if left < 0.0:
-                # what lies left of the raster counts as a vertical edge on its border
-                done = cover if right <= 0.0 else cover * (-left / width)
-                at = 0.0
-                if row_here != row or column_here != 0:
-                    count = _put(records, count, row_here, column_here, cover_here, area_here)
-                    row_here, column_here, cover_here, area_here = np.int64(row), np.int64(0), 0.0, 0.0
-                cover_here += done
-                if right <= 0.0:
-                    continue
-            else:
-                column = np.int64(np.floor(left))
-            per_width = cover / width if width > 0.0 else 0.0
-            while column < columns:
-                end, upto = right, cover
-                if right > column + 1.0:
-                    end = column + 1.0
-                    upto = (end - left) * per_width
-                piece = upto - done
-                if row_here != row or column_here != column:
-                    count = _put(records, count, row_here, column_here, cover_here, area_here)
-                    row_here, column_here, cover_here, area_here = np.int64(row), column, 0.0, 0.0
-                cover_here += piece
-                area_here += piece * (0.5 * ((at - column) + (end - column)))
-                done, at = upto, end
-                column += 1
-                if at >= right:
-                    break
-        if y_lower > row_stop:
-            count = _put(records, count, row_here, column_here, cover_here, area_here)
-            row_here = np.int64(-1)
-    return _put(records, count, row_here, column_here, cover_here, area_here)
+        else:
+            column = np.int64(left)
+        per_width = cover / (right - left) if right > left else 0.0
+        while column < columns:
+            end_x, upto = right, cover
+            if right > column + 1.0:
+                end_x = column + 1.0
+                upto = (end_x - left) * per_width
+            piece = upto - done
+            _touch(column, piece, piece * (0.5 * ((at - column) + (end_x - column))), row_cells, bits, groups)
+            touched += 1
+            done, at = upto, end_x
+            column += 1
+            if at >= right:
+                break
+    return touched
 
 
 @inline
-def _sort(records: Any, count: int, row_offsets: Any, column_slots: Any, order: Any, out: Any) -> None:
-    """Sort records by row, then column, equal ones kept in order: two counting sorts, columns first.
-
-    ``row_offsets`` comes with zeros for every row of the zone, and one more, and leaves with the first record of each row.
-    ``column_slots`` has room for every column between the first and the last record, and two more.
-    """
-    record_row, record_column, record_cover, record_area = records
-    column, cover, area = out
-    left = right = record_column[0]
-    for i in range(count):
-        left, right = min(left, record_column[i]), max(right, record_column[i])
-    column_slots[: right - left + 2] = 0
-    for i in range(count):
-        column_slots[record_column[i] - left + 1] += 1
-        row_offsets[record_row[i]] += 1
-    for i in range(1, right - left + 2):
-        column_slots[i] += column_slots[i - 1]
-    for i in range(count):
-        slot = column_slots[record_column[i] - left]
-        column_slots[record_column[i] - left] = slot + 1
-        order[slot] = i
-    before = 0
-    for row in range(row_offsets.size):
-        here = row_offsets[row]
-        row_offsets[row] = before
-        before += here
-    for k in range(count):
-        i = order[k]
-        slot = row_offsets[record_row[i]]
-        row_offsets[record_row[i]] = slot + 1
-        column[slot], cover[slot], area[slot] = record_column[i], record_cover[i], record_area[i]
-    for row in range(row_offsets.size - 1, 0, -1):
-        row_offsets[row] = row_offsets[row - 1]
-    row_offsets[0] = 0
+def _span(start: Any, stop: Any, spans_before: Any, spans: Any, span_start: Any, span_stop: Any) -> Any:
+    """Write a span of whole cells, joined to the one before where they meet; returns the number of spans."""
+    if spans > spans_before and span_stop[spans - 1] == start:
+        span_stop[spans - 1] = stop
+        return spans
+    span_start[spans], span_stop[spans] = start, stop
+    return spans + 1
 
 
 @kernel
@@ -271,123 +249,137 @@ def sweep(
     """
     strip_zone, strip_row = np.empty(64, np.int32), np.empty(64, np.int32)
     span_offsets, cell_offsets = np.empty(65, np.int64), np.empty(65, np.int64)
-    span_start, span_stop = np.empty(64, np.int32), np.empty(64, np.int32)
-    cell_column, cell_fraction = np.empty(256, np.int32), np.empty(256, np.float64)
-    record_row, record_column = np.empty(256, np.int32), np.empty(256, np.int32)
-    record_cover, record_area = np.empty(256, np.float64), np.empty(256, np.float64)
-    sorted_column = np.empty(256, np.int32)
-    sorted_cover, sorted_area = np.empty(256, np.float64), np.empty(256, np.float64)
-    row_offsets, column_slots, order = np.empty(64, np.int64), np.empty(64, np.int64), np.empty(256, np.int32)
-    strips, spans, cells, broken = 0, 0, 0, np.int64(-1)
+    # memory that is never written costs nothing, unlike room that grows
+    most = _most_cells(
+        x, y, ring_offsets[zone_rings[zone_start]], ring_offsets[zone_rings[zone_stop]], row_start, row_stop, columns
+    )
+    span_start, span_stop = np.empty(most, np.int32), np.empty(most, np.int32)
+    cell_column, cell_fraction = np.empty(most, np.int32), np.empty(most, np.float64)
+    ends, edges = np.empty(64, np.int64), np.empty(256, np.int64)
+    # cover and area of the cells of one row; which of them are touched, 32 cells a word; which words are, 32 a group
+    row_cells, place = np.zeros((columns, 2)), _BIT_PLACE
+    bits, groups = np.zeros((columns >> 5) + 1, np.int64), np.zeros((columns >> 10) + 1, np.int64)
+    strips, spans, broken = 0, 0, np.int64(-1)
+    cells: Any = 0
     span_offsets[0] = cell_offsets[0] = 0
 
     for zone in range(zone_start, zone_stop):
-        # extent, size and room
-        low, high, size, most = np.inf, -np.inf, 0.0, 0
+        low, high, left, right = np.inf, -np.inf, np.inf, -np.inf
         for ring in range(zone_rings[zone], zone_rings[zone + 1]):
             for i in range(ring_offsets[ring], ring_offsets[ring + 1]):
                 low, high = min(low, y[i]), max(high, y[i])
+                left, right = min(left, x[i]), max(right, x[i])
         first_row, stop_row = _limit(low, row_start, row_stop), row_start
         if high > row_start:
             stop_row = np.int64(np.ceil(min(high, np.float64(row_stop))))
-        if not low < high or first_row >= stop_row:
+        if not low < high or first_row >= stop_row or left >= columns or columns == 0:
             continue
+        height = stop_row - first_row
+        # where an edge crosses a row may be rounded to just beyond its ends
+        first_group, last_group = _limit(left - 1.0, 0, columns - 1) >> 10, _limit(right + 1.0, 0, columns - 1) >> 10
+
+        # edges by rows: count, then list
+        ends = _grown(ends, height + 1)
+        ends[: height + 1] = 0
+        size = 0.0
         for ring in range(zone_rings[zone], zone_rings[zone + 1]):
             first, last = ring_offsets[ring], ring_offsets[ring + 1]
             if last - first > 3:
-                size += abs(_signed_area(x, y, first, last))
-                most += 2 + _most_records(x, y, first, last, first_row, stop_row, columns)
-        whole = WHOLE * min(1.0, size)
-        record_row, record_column = _grown(record_row, most), _grown(record_column, most)
-        record_cover, record_area = _grown(record_cover, most), _grown(record_area, most)
-        sorted_column = _grown(sorted_column, most)
-        sorted_cover, sorted_area = _grown(sorted_cover, most), _grown(sorted_area, most)
-
-        # records, counting sort by row
-        records = (record_row, record_column, record_cover, record_area)
-        count = 0
+                _count_edges(x, y, first, last, first_row, stop_row, columns, ends)
+        total, here = 0, 0
+        for line in range(height):
+            here += ends[line]
+            ends[line] = total
+            total += here
+        edges = _grown(edges, total)
         for ring in range(zone_rings[zone], zone_rings[zone + 1]):
             first, last = ring_offsets[ring], ring_offsets[ring + 1]
-            if last - first < 4:
-                continue
-            # with y downwards, the inside lies right of an edge that goes down when the signed area is negative
-            sign = -1.0 if (_signed_area(x, y, first, last) > 0.0) != ring_hole[ring] else 1.0
-            count = _trace(x, y, first, last, sign, first_row, stop_row, columns, records, count)
-        height = stop_row - first_row
-        if count == 0:
-            continue
-        for i in range(count):
-            record_row[i] -= first_row
-        row_offsets = _grown(row_offsets, height + 1)
-        row_offsets[: height + 1] = 0
-        column_slots = _grown(column_slots, columns + 2)
-        order = _grown(order, count)
-        _sort(
-            records, count, row_offsets[: height + 1], column_slots, order, (sorted_column, sorted_cover, sorted_area)
-        )
+            if last - first > 3:
+                signed = _signed_area(x, y, first, last)
+                size += abs(signed)
+                # with y downwards, the inside lies right of an edge that goes down when the signed area is negative
+                sign = -1.0 if (signed > 0.0) != ring_hole[ring] else 1.0
+                _list_edges(x, y, first, last, sign, first_row, stop_row, columns, ends, edges)
+        whole = WHOLE * min(1.0, size)
 
+        edge = 0
         for line in range(height):
-            start, stop = row_offsets[line], row_offsets[line + 1]
-            if start == stop:
+            row = first_row + line
+            if ends[line] == edge:
                 continue
-            cell_column = _grown(cell_column, cells + stop - start)
-            cell_fraction = _grown(cell_fraction, cells + stop - start)
-            span_start = _grown(span_start, spans + 2 * (stop - start))
-            span_stop = _grown(span_stop, spans + 2 * (stop - start))
+            touched = _add_row(x, y, edges, edge, ends[line], row, columns, row_cells, bits, groups)
+            edge = ends[line]
+            if touched == 0:
+                continue
+            if cells + touched >= cell_column.size:
+                cell_column = _grown(cell_column, cells + touched + 1)
+                cell_fraction = _grown(cell_fraction, cells + touched + 1)
+            if spans + touched >= span_start.size:
+                span_start, span_stop = _grown(span_start, spans + touched + 1), _grown(span_stop, spans + touched + 1)
             spans_before, cells_before = spans, cells
-            running = 0.0
-            i = start
-            while i < stop:
-                column, cover, area = sorted_column[i], sorted_cover[i], sorted_area[i]
-                i += 1
-                while i < stop and sorted_column[i] == column:
-                    cover += sorted_cover[i]
-                    area += sorted_area[i]
-                    i += 1
+            running, after, word, left_bits = 0.0, np.int64(0), np.int64(0), np.int64(0)
+            group, left_words = first_group, groups[first_group]
+            groups[first_group] = 0
+            while True:
+                if left_bits == 0:
+                    while left_words == 0 and group < last_group:
+                        group += 1
+                        left_words = groups[group]
+                        groups[group] = 0
+                    if left_words != 0:
+                        lowest = left_words & -left_words
+                        left_words ^= lowest
+                        word = (group << 5) + place[((lowest * _BIT_FACTOR) & 0xFFFFFFFF) >> 27]
+                        left_bits = bits[word]
+                        bits[word] = 0
+                column = np.int64(columns)
+                if left_bits != 0:
+                    lowest = left_bits & -left_bits
+                    left_bits ^= lowest
+                    column = (word << 5) + place[((lowest * _BIT_FACTOR) & 0xFFFFFFFF) >> 27]
+                if column > after:
+                    # from the last touched cell to this one
+                    if running >= 1.0 - WHOLE:
+                        spans = _span(after, column, spans_before, spans, span_start, span_stop)
+                    elif running > whole:
+                        # a row that an edge along it cuts: the same share all the way
+                        room = cells + column - after + touched
+                        if room >= cell_column.size:
+                            cell_column, cell_fraction = _grown(cell_column, room + 1), _grown(cell_fraction, room + 1)
+                        for between in range(after, column):
+                            cell_column[cells], cell_fraction[cells] = between, running
+                            cells += 1
+                if column == columns:
+                    break
+                cover, area = row_cells[column, 0], row_cells[column, 1]
+                row_cells[column, 0] = row_cells[column, 1] = 0.0
                 share = running + cover - area
                 running += cover
                 if share < -BROKEN or share > 1.0 + BROKEN or running < -BROKEN or running > 1.0 + BROKEN:
                     broken = np.int64(zone)
                 if share >= 1.0 - WHOLE:
-                    if spans > spans_before and span_stop[spans - 1] == column:
-                        span_stop[spans - 1] = column + 1
-                    else:
-                        span_start[spans], span_stop[spans] = column, column + 1
-                        spans += 1
-                elif share > whole:
-                    cell_column[cells], cell_fraction[cells] = column, share
-                    cells += 1
-                end = sorted_column[i] if i < stop else columns
-                if end == column + 1:
-                    continue
-                if running >= 1.0 - WHOLE:
-                    if spans > spans_before and span_stop[spans - 1] == column + 1:
-                        span_stop[spans - 1] = end
-                    else:
-                        span_start[spans], span_stop[spans] = column + 1, end
-                        spans += 1
-                elif running > whole:
-                    # a row that an edge along it cuts: the same share all the way
-                    cell_column = _grown(cell_column, cells + end - column + stop - i)
-                    cell_fraction = _grown(cell_fraction, cells + end - column + stop - i)
-                    for between in range(column + 1, end):
-                        cell_column[cells], cell_fraction[cells] = between, running
-                        cells += 1
+                    spans = _span(column, column + 1, spans_before, spans, span_start, span_stop)
+                # written in any case, counted if it is a border cell
+                cell_column[cells], cell_fraction[cells] = column, share
+                cells += np.int64((share > whole) & (share < 1.0 - WHOLE))
+                after = column + 1
             if spans > spans_before or cells > cells_before:
-                strip_zone, strip_row = _grown(strip_zone, strips + 1), _grown(strip_row, strips + 1)
-                span_offsets, cell_offsets = _grown(span_offsets, strips + 2), _grown(cell_offsets, strips + 2)
-                strip_zone[strips], strip_row[strips] = zone, first_row + line
+                if strips >= strip_zone.size:
+                    room = 2 * strips
+                    strip_zone, strip_row = _grown(strip_zone, room), _grown(strip_row, room)
+                    span_offsets, cell_offsets = _grown(span_offsets, room + 1), _grown(cell_offsets, room + 1)
+                strip_zone[strips], strip_row[strips] = zone, row
                 strips += 1
                 span_offsets[strips], cell_offsets[strips] = spans, cells
     return (
         strip_zone[:strips].copy(),
         strip_row[:strips].copy(),
         span_offsets[: strips + 1].copy(),
-        span_start[:spans].copy(),
-        span_stop[:spans].copy(),
+        span_start[:spans],
+        span_stop[:spans],
         cell_offsets[: strips + 1].copy(),
-        cell_column[:cells].copy(),
-        cell_fraction[:cells].copy(),
+        cell_column[:cells],
+        cell_fraction[:cells],
         broken,
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from geococa._kernels._jit import inline, kernel
+from geococa._kernels._jit import contracted, contracted_kernel, kernel
 
 __all__ = ["LANES", "OPEN", "ROWS", "likely_classes", "squared_distances"]
 
@@ -63,93 +63,100 @@ def squared_distances(planes: Any, whitening: Any, mean: Any, strip: Any, out: A
 
 # Rows of the flat workspace of `likely_classes`. All rows lie in one array at constant distances, so that the compiler
 # knows that they do not overlap; with an array a row it would check that before each loop, or not vectorise at all.
-SCORE, ERROR, RIVAL, NEAREST, DOUBT, LABEL, LENGTH, FIRST, SECOND, DISTANCE = (LANES * row for row in range(10))
-ROWS = 10
+BEST, RIVAL, NEAREST, LABEL, SQUARE, FIRST, SECOND, DISTANCE = (LANES * row for row in range(8))
+ROWS = 8
 
 
-@inline
+@contracted
 def load_strip(planes: Any, start: int, width: int, centre: Any, unit: Any, strip: Any, work: Any) -> None:
-    """Standardise the features of a strip of pixels, find each pixel's length, and start the running values."""
+    """Standardise the features of a strip of pixels, sum their squares, and start the running values."""
     for p in range(LANES):
-        work[LENGTH + p] = np.float32(0)
-        work[SCORE + p] = np.float32(-np.inf)
+        work[SQUARE + p] = np.float32(0)
+        work[BEST + p] = np.float32(-np.inf)
         work[RIVAL + p] = np.float32(-np.inf)
-        work[ERROR + p] = np.float32(0)
     for j in range(planes.shape[0]):
         row, source = strip[j * LANES : (j + 1) * LANES], planes[j, start : start + width]
         middle, factor = centre[j], unit[j]
         for p in range(width):
             row[p] = (source[p] - middle) * factor
         for p in range(LANES):
-            work[LENGTH + p] += row[p] * row[p]
+            work[SQUARE + p] += row[p] * row[p]
+
+
+@contracted
+def start_rows(i: int, whitening: Any, offset: Any, x: Any, work: Any) -> None:
+    """First two features of two components of the whitened vector."""
+    a, b, e, f = whitening[i, 0], whitening[i, 1], whitening[i + 1, 0], whitening[i + 1, 1]
+    start, begin = -offset[i], -offset[i + 1]
     for p in range(LANES):
-        work[LENGTH + p] = np.sqrt(work[LENGTH + p])
+        w, y = x[p], x[p + LANES]
+        work[FIRST + p] = start + a * w + b * y
+        work[SECOND + p] = begin + e * w + f * y
 
 
-@inline
+@contracted
+def add_features(i: int, j: int, whitening: Any, x: Any, work: Any) -> None:
+    """Four more features, from ``j``, of two components of the whitened vector; each product joins the sum as it comes."""
+    a, b, c, d = whitening[i, j], whitening[i, j + 1], whitening[i, j + 2], whitening[i, j + 3]
+    e, f, g, h = whitening[i + 1, j], whitening[i + 1, j + 1], whitening[i + 1, j + 2], whitening[i + 1, j + 3]
+    for p in range(LANES):
+        w, y, z, v = x[p], x[p + LANES], x[p + 2 * LANES], x[p + 3 * LANES]
+        work[FIRST + p] = work[FIRST + p] + a * w + b * y + c * z + d * v
+        work[SECOND + p] = work[SECOND + p] + e * w + f * y + g * z + h * v
+
+
+@contracted
 def add_squares(strip: Any, n_features: int, whitening: Any, offset: Any, work: Any) -> None:
     """Squared distance of a strip of pixels to one class.
 
     Two components of the whitened vector and four features a pass: each pixel's value is then read half as
     often, and each sum a quarter as often, as in the plain double loop.
     """
-    for p in range(LANES):
-        work[DISTANCE + p] = np.float32(0)
     for i in range(0, n_features, 2):
-        start, begin = offset[i], offset[i + 1]
-        for p in range(LANES):
-            work[FIRST + p] = -start
-            work[SECOND + p] = -begin
-        for j in range(0, i + 2, 4):
-            a, b, c, d = whitening[i, j], whitening[i, j + 1], whitening[i, j + 2], whitening[i, j + 3]
-            e, f, g, h = whitening[i + 1, j], whitening[i + 1, j + 1], whitening[i + 1, j + 2], whitening[i + 1, j + 3]
-            x = strip[j * LANES : (j + 4) * LANES]
+        start_rows(i, whitening, offset, strip, work)
+        for j in range(2, i + 2, 4):
+            add_features(i, j, whitening, strip[j * LANES : (j + 4) * LANES], work)
+        if i == 0:
             for p in range(LANES):
-                w, y, z, v = x[p], x[p + LANES], x[p + 2 * LANES], x[p + 3 * LANES]
-                work[FIRST + p] += (a * w + b * y) + (c * z + d * v)
-                work[SECOND + p] += (e * w + f * y) + (g * z + h * v)
-        for p in range(LANES):
-            first, second = work[FIRST + p], work[SECOND + p]
-            work[DISTANCE + p] += first * first + second * second
+                first, second = work[FIRST + p], work[SECOND + p]
+                work[DISTANCE + p] = first * first + second * second
+        else:
+            for p in range(LANES):
+                first, second = work[FIRST + p], work[SECOND + p]
+                work[DISTANCE + p] += first * first + second * second
 
 
-@inline
-def compare_class(k: Any, constant: Any, steep: Any, flat: Any, rounding: Any, work: Any) -> None:
-    """Take class ``k`` where it is more likely than the best so far.
+@contracted
+def compare_class(k: Any, highest: Any, growth: Any, slope: Any, work: Any) -> None:
+    """Take class ``k`` where its score may be higher than that of the best so far.
 
-    Kept for each pixel: the best score and its error, the largest score plus error among the other classes, the
-    squared distance of the best class and its error.
+    Kept for each pixel: the highest score that rounding allows, the second highest, and the distance and the number
+    of the class with the highest.
     """
-    half, two, size = np.float32(0.5), np.float32(2), abs(constant)
     for p in range(LANES):
         d = work[DISTANCE + p]
-        tilt = steep * work[LENGTH + p] + flat
-        d_error = two * np.sqrt(d) * tilt + tilt * tilt + rounding * d
-        s = constant - half * d
-        e = half * d_error + rounding * (size + d)
-        score, error, rival = work[SCORE + p], work[ERROR + p], work[RIVAL + p]
-        nearest, doubt, label = work[NEAREST + p], work[DOUBT + p], work[LABEL + p]
-        better = s > score
-        beaten = score + error if better else s + e
+        score = highest + growth * work[SQUARE + p] - slope * d
+        best, rival, nearest, label = work[BEST + p], work[RIVAL + p], work[NEAREST + p], work[LABEL + p]
+        better = score > best
+        beaten = best if better else score
         work[RIVAL + p] = beaten if beaten > rival else rival
-        work[SCORE + p] = s if better else score
-        work[ERROR + p] = e if better else error
+        work[BEST + p] = score if better else best
         work[NEAREST + p] = d if better else nearest
-        work[DOUBT + p] = d_error if better else doubt
         work[LABEL + p] = k if better else label
 
 
-@kernel
+@contracted_kernel
 def likely_classes(
     planes: Any,
     centre: Any,
     unit: Any,
     whitening: Any,
     offset: Any,
-    constant: Any,
-    steep: Any,
-    flat: Any,
-    rounding: float,
+    highest: Any,
+    growth: Any,
+    slope: float,
+    score_error: Any,
+    distance_error: Any,
     limit: float,
     strip: Any,
     work: Any,
@@ -157,21 +164,23 @@ def likely_classes(
 ) -> None:
     """Most likely class of each pixel in single precision, left `OPEN` where rounding might change it.
 
-    The whitened vector of a class, ``whitening @ x - offset``, is off by at most ``steep * |x| + flat``, whence the
-    error of every score; a label is given only where the best score less its error beats all others plus theirs.
+    The score of a class is ``constant - distance / 2``. With ``s`` the sum of squares of the standardised features, no
+    rounding lifts it above ``highest + growth * s - slope * distance``, and that lies no further above the score
+    than ``score_error`` says. A label is given only where the best score less its error beats what all others may
+    reach. A pixel with a feature that is not finite stays open.
 
     Parameters
     ----------
     planes : float32 (features, pixels)
-        Feature values, finite.
+        Feature values.
     centre, unit : float32 (features,)
         Standardisation: ``x = (plane - centre) * unit``.
     whitening : float32 (classes, padded, padded); offset : float32 (classes, padded)
-        Lower triangular, for standardised features; padded with zeros to a multiple of four.
-    constant : float32 (classes,)
-        Logarithm of the prior less half of that of the determinant.
-    steep, flat : float32 (classes,); rounding : float32
-        Error bound of each class, and the relative one of sums of squares.
+        Lower triangular, for standardised features; padded with zeros to a multiple of four, and two more.
+    highest, growth : float32 (classes,); slope : float32
+        Upper bound of the scores.
+    score_error, distance_error : float32 (3,)
+        Error bounds of the best class: by distance, by ``s``, and constant.
     limit : float32
         Squared distance beyond which a pixel is rejected (label -1); infinite where none is.
     strip : float32 (padded * LANES,); work : float32 (ROWS * LANES,)
@@ -183,12 +192,14 @@ def likely_classes(
     for start in range(0, n_pixels, LANES):
         width = min(LANES, n_pixels - start)
         load_strip(planes, start, width, centre, unit, strip, work)
-        for k in range(constant.shape[0]):
+        for k in range(highest.shape[0]):
             add_squares(strip, n_features, whitening[k], offset[k], work)
-            compare_class(np.float32(k), constant[k], steep[k], flat[k], rounding, work)
+            compare_class(np.float32(k), highest[k], growth[k], slope, work)
         for p in range(width):
-            nearest, doubt = work[NEAREST + p], work[DOUBT + p]
-            safe = work[SCORE + p] - work[ERROR + p] > work[RIVAL + p]
+            nearest, square = work[NEAREST + p], work[SQUARE + p]
+            error = score_error[0] * nearest + (score_error[1] * square + score_error[2])
+            doubt = distance_error[0] * nearest + (distance_error[1] * square + distance_error[2])
+            safe = work[BEST + p] - error > work[RIVAL + p]
             far, near = nearest - doubt > limit, nearest + doubt <= limit
             label = np.int32(work[LABEL + p]) if near else np.int32(-1)
             out[start + p] = label if safe and (near or far) else np.int32(OPEN)

@@ -175,10 +175,22 @@ def chebyshev_table(coefficients: Any, u: Any, v: Any, out: Any) -> None:
 
 
 @inline
-def _along(coefficients: Any, u: float, v: float, run: float, rise: float, base: float) -> Any:
-    """Integral of the series minus ``base`` over v, along an edge from (u, v)."""
+def _bend(coefficients: Any) -> Any:
+    """Upper bound of the second derivatives of a Chebyshev series: T_n' is at most n², T_n'' at most n² (n² - 1) / 3."""
+    total = 0.0
+    for i in range(coefficients.shape[0]):
+        for j in range(coefficients.shape[1]):
+            one, two = np.float64(i * i), np.float64(j * j)
+            bend = one * (one - 1.0) / 3.0 + 2.0 * one * two + two * (two - 1.0) / 3.0
+            total += bend * np.abs(coefficients[i, j])
+    return total
+
+
+@inline
+def _along(coefficients: Any, u: float, v: float, run: float, rise: float, base: float, straight: float) -> Any:
+    """Integral of the series minus ``base`` over v, along an edge from (u, v); ``straight`` edges need one point."""
     length = max(np.abs(run), np.abs(rise))
-    if length < 2e-4:
+    if length < straight:
         return rise * (_chebyshev(coefficients, u + 0.5 * run, v + 0.5 * rise) - base)
     if length < 1e-2:
         near, far = 0.5 - 0.5 * _X2, 0.5 + 0.5 * _X2
@@ -216,6 +228,11 @@ def surface_ring_areas(x: Any, y: Any, ring_offsets: Any, coefficients: Any, sca
     """
     u_low, v_low, u_high, v_high = frame
     cuts = np.empty(4)
+    # the middle of an edge stands for its mean to bend length² / 24: no more than 1e-11 of the largest value
+    largest = 1e-300
+    for coefficient in coefficients.flat:
+        largest = max(largest, np.abs(coefficient))
+    straight = min(1e-3, np.sqrt(24e-11 * largest / max(_bend(coefficients), 1e-300)))
     for ring in range(ring_offsets.size - 1):
         first, last = ring_offsets[ring], ring_offsets[ring + 1]
         total = 0.0
@@ -236,7 +253,13 @@ def surface_ring_areas(x: Any, y: Any, ring_offsets: Any, coefficients: Any, sca
                 ends_low, ends_high = min(u + begin * run, u + end * run), max(u + begin * run, u + end * run)
                 if ends_low >= u_low and ends_high <= u_high:
                     total += _along(
-                        coefficients, u + begin * run, v + begin * rise, (end - begin) * run, (end - begin) * rise, base
+                        coefficients,
+                        u + begin * run,
+                        v + begin * rise,
+                        (end - begin) * run,
+                        (end - begin) * rise,
+                        base,
+                        straight,
                     )
                     continue
                 cuts[0], cuts[1], cuts[2], cuts[3] = begin, end, end, end
@@ -250,7 +273,8 @@ def surface_ring_areas(x: Any, y: Any, ring_offsets: Any, coefficients: Any, sca
                         continue
                     start = min(max(u + from_ * run, u_low), u_high)
                     stop = min(max(u + to * run, u_low), u_high)
-                    total += _along(coefficients, start, v + from_ * rise, stop - start, (to - from_) * rise, base)
+                    rest = (to - from_) * rise
+                    total += _along(coefficients, start, v + from_ * rise, stop - start, rest, base, straight)
         out[ring] = total
 
 

@@ -1,7 +1,8 @@
 """Hidden Markov chains over the years of every pixel: forward-backward, Viterbi and the counts of EM.
 
 Pixels are worked on in bundles, with the pixel as the innermost index, so that every step of the chain is a
-few long vector operations. A bundle's scratch fits in the first cache.
+few long vector operations. A bundle's scratch fits in the second-level cache; with shorter bundles the many rows that are
+read and written (one for each year and class) came from memory in pieces too short to be fetched ahead.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from geococa._kernels._jit import inline, kernel
 
 __all__ = ["BUNDLE", "count_transitions", "most_likely_path", "smooth_years"]
 
-BUNDLE = 128
+BUNDLE = 512
 """Pixels in a bundle."""
 
 
@@ -25,9 +26,14 @@ def _load(
     count: int,
     likelihood: np.ndarray,
     gap: np.ndarray,
-) -> None:
-    """Likelihoods of a bundle; 1 for all classes where a year was not observed, which ``gap`` marks with 1."""
+) -> bool:
+    """Likelihoods of a bundle; 1 for all classes where a year was not observed, which ``gap`` marks with 1.
+
+    Returns whether anything is missing.
+    """
     years, classes, _ = probability.shape
+    one = likelihood.dtype.type(1)
+    gaps = 0
     for t in range(years):
         missing = gap[t]
         for b in range(count):
@@ -35,36 +41,75 @@ def _load(
         for k in range(classes):
             source, target, factor = probability[t, k, first : first + count], likelihood[t, k], inverse_prior[k]
             for b in range(count):
-                value = np.float64(source[b])
+                value = source[b]
                 target[b] = (value if value > least else least) * factor
-                missing[b] |= np.isnan(value)
-        for k in range(classes):
-            target = likelihood[t, k]
-            for b in range(count):
-                target[b] = 1.0 if missing[b] else target[b]
+                missing[b] |= np.uint8(value != value)
+        any_missing = np.uint8(0)
+        for b in range(count):
+            any_missing |= missing[b]
+        if any_missing:
+            gaps += 1
+            for k in range(classes):
+                target = likelihood[t, k]
+                for b in range(count):
+                    target[b] = one if missing[b] else target[b]
+    return gaps > 0
 
 
 @inline
 def _mix(rows: np.ndarray, weights: np.ndarray, count: int, total: np.ndarray) -> None:
-    """Weighted sum of the rows of a bundle, (classes, BUNDLE) to (BUNDLE,)."""
-    row, weight = rows[0], weights[0]
-    for b in range(count):
-        total[b] = row[b] * weight
-    for k in range(1, rows.shape[0]):
+    """Weighted sum of the rows of a bundle, (classes, BUNDLE) to (BUNDLE,).
+
+    Four rows a pass, or the sums would be stored and read again for every row.
+    """
+    classes = rows.shape[0]
+    whole = classes - classes % 4
+    for k in range(0, whole, 4):
+        p, q, r, s = rows[k], rows[k + 1], rows[k + 2], rows[k + 3]
+        u, v, w, x = weights[k], weights[k + 1], weights[k + 2], weights[k + 3]
+        if k == 0:
+            for b in range(count):
+                total[b] = (p[b] * u + q[b] * v) + (r[b] * w + s[b] * x)
+        else:
+            for b in range(count):
+                total[b] += (p[b] * u + q[b] * v) + (r[b] * w + s[b] * x)
+    for k in range(whole, classes):
         row, weight = rows[k], weights[k]
-        for b in range(count):
-            total[b] += row[b] * weight
+        if k == 0:
+            for b in range(count):
+                total[b] = row[b] * weight
+        else:
+            for b in range(count):
+                total[b] += row[b] * weight
 
 
 @inline
 def _rescale(rows: np.ndarray, count: int, scale: np.ndarray) -> None:
     """Divide a bundle by ``scale``, which turns into its reciprocal."""
+    one = rows.dtype.type(1)
     for b in range(count):
-        scale[b] = 1.0 / scale[b]
+        scale[b] = one / scale[b]
     for k in range(rows.shape[0]):
         row = rows[k]
         for b in range(count):
             row[b] *= scale[b]
+
+
+@inline
+def _times(
+    left: np.ndarray, right: np.ndarray, first: bool, count: int, product: np.ndarray, scale: np.ndarray
+) -> None:
+    """Product of two rows, and the sum of such products; the ``first`` one starts the sum."""
+    if first:
+        for b in range(count):
+            value = left[b] * right[b]
+            product[b] = value
+            scale[b] = value
+        return
+    for b in range(count):
+        value = left[b] * right[b]
+        product[b] = value
+        scale[b] += value
 
 
 @inline
@@ -80,19 +125,13 @@ def _forward(
     """Probability of the class of each year given that year and those before it, scaled to sum 1."""
     years, classes, _ = likelihood.shape
     for t in range(years):
-        for b in range(count):
-            scale[b] = 0.0
         for k in range(classes):
             if t == 0:
                 for b in range(count):
                     total[b] = initial[k]
             else:
                 _mix(alpha[t - 1], steps[t - 1, :, k], count, total)
-            seen, target = likelihood[t, k], alpha[t, k]
-            for b in range(count):
-                value = total[b] * seen[b]
-                target[b] = value
-                scale[b] += value
+            _times(total, likelihood[t, k], k == 0, count, alpha[t, k], scale)
         _rescale(alpha[t], count, scale)
 
 
@@ -105,7 +144,6 @@ def _backward(
     beta: np.ndarray,
     carried: np.ndarray,
     scale: np.ndarray,
-    total: np.ndarray,
 ) -> None:
     """Turn ``beta`` of year ``t + 1`` into that of year ``t``, scaled; ``carried`` gets likelihood times the old beta."""
     classes = step.shape[0]
@@ -113,15 +151,30 @@ def _backward(
         seen, old, target = likelihood[t + 1, k], beta[k], carried[k]
         for b in range(count):
             target[b] = seen[b] * old[b]
-    for b in range(count):
-        scale[b] = 0.0
     for j in range(classes):
-        _mix(carried, step[j], count, total)
+        _mix(carried, step[j], count, beta[j])
         target = beta[j]
-        for b in range(count):
-            target[b] = total[b]
-            scale[b] += total[b]
+        if j == 0:
+            for b in range(count):
+                scale[b] = target[b]
+        else:
+            for b in range(count):
+                scale[b] += target[b]
     _rescale(beta, count, scale)
+
+
+@inline
+def _hide(gap: np.ndarray, fill: bool, first: int, count: int, out: np.ndarray) -> None:
+    """Take the answer back where a year was not observed; with ``fill`` only where no year was."""
+    years, classes, _ = out.shape
+    for b in range(count):
+        ever = False
+        for t in range(years):
+            ever = ever or gap[t, b] == 0
+        for t in range(years):
+            if gap[t, b] and not (fill and ever):
+                for k in range(classes):
+                    out[t, k, first + b] = np.nan
 
 
 @kernel
@@ -132,6 +185,8 @@ def smooth_years(
     steps: np.ndarray,
     least: float,
     fill: bool,
+    begin: int,
+    end: int,
     out: np.ndarray,
 ) -> None:
     """Posterior class probabilities of every year given all years (forward-backward).
@@ -140,56 +195,49 @@ def smooth_years(
     ----------
     probability : ndarray of float32, shape (years, classes, pixels)
         NaN in any class = year not observed.
-    inverse_prior : ndarray of float64, shape (classes,)
+    inverse_prior : ndarray of float64 or float32, shape (classes,)
         1 / share of each class that the classifier assumed: probability times this is the likelihood.
-    initial : ndarray of float64, shape (classes,)
-        Class probabilities before the first year is seen.
-    steps : ndarray of float64, shape (years - 1, classes, classes)
-        Transition matrix from each year to the next in the array, rows = from, sums to 1.
+    initial : ndarray of float64 or float32, shape (classes,)
+        Class probabilities before the first year is seen. Its type is the precision of the work, and that of
+        the other settings.
+    steps : ndarray of float64 or float32, shape (years - 1, classes, classes)
+        Transition matrix from each year to the next in the array, rows = from, sums to 1. In single precision no
+        entry may be so small that the products of a year with ``least`` leave its range.
     least : float
         Probabilities below this count as this, so that no single year can rule a class out.
     fill : bool
         Write posteriors of unobserved years too, of pixels with any observed year; else they stay NaN.
+    begin, end : int
+        First pixel to work on, and the one after the last.
     out : ndarray of float32, shape (years, classes, pixels)
     """
-    years, classes, pixels = probability.shape
-    likelihood = np.empty((years, classes, BUNDLE), dtype=np.float64)
-    alpha = np.empty((years, classes, BUNDLE), dtype=np.float64)
-    beta = np.empty((classes, BUNDLE), dtype=np.float64)
-    carried = np.empty((classes, BUNDLE), dtype=np.float64)
-    scale = np.empty(BUNDLE, dtype=np.float64)
+    years, classes, _ = probability.shape
+    likelihood = np.empty((years, classes, BUNDLE), dtype=initial.dtype)
+    alpha = np.empty((years, classes, BUNDLE), dtype=initial.dtype)
+    beta = np.empty((classes, BUNDLE), dtype=initial.dtype)
+    carried = np.empty((classes, BUNDLE), dtype=initial.dtype)
+    scale = np.empty(BUNDLE, dtype=initial.dtype)
     gap = np.empty((years, BUNDLE), dtype=np.uint8)
-    total = np.empty(BUNDLE, dtype=np.float64)
-    for first in range(0, pixels, BUNDLE):
-        count = min(BUNDLE, pixels - first)
-        _load(probability, inverse_prior, least, first, count, likelihood, gap)
+    total = np.empty(BUNDLE, dtype=initial.dtype)
+    one = initial.dtype.type(1)
+    for first in range(begin, end, BUNDLE):
+        count = min(BUNDLE, end - first)
+        gaps = _load(probability, inverse_prior, least, first, count, likelihood, gap)
         _forward(likelihood, initial, steps, count, alpha, scale, total)
-        beta[:, :] = 1.0
+        beta[:, :] = 1
         for t in range(years - 1, -1, -1):
             if t < years - 1:
-                _backward(likelihood, steps[t], t, count, beta, carried, scale, total)
-            for b in range(count):
-                scale[b] = 0.0
+                _backward(likelihood, steps[t], t, count, beta, carried, scale)
             for k in range(classes):
-                past, future, both = alpha[t, k], beta[k], carried[k]
-                for b in range(count):
-                    value = past[b] * future[b]
-                    both[b] = value
-                    scale[b] += value
+                _times(alpha[t, k], beta[k], k == 0, count, carried[k], scale)
             for b in range(count):
-                scale[b] = 1.0 / scale[b]
+                scale[b] = one / scale[b]
             for k in range(classes):
                 both, target = carried[k], out[t, k, first : first + count]
                 for b in range(count):
                     target[b] = both[b] * scale[b]
-        for b in range(count):
-            ever = False
-            for t in range(years):
-                ever = ever or gap[t, b] == 0
-            for t in range(years):
-                if gap[t, b] and not (fill and ever):
-                    for k in range(classes):
-                        out[t, k, first + b] = np.nan
+        if gaps:
+            _hide(gap, fill, first, count, out)
 
 
 @kernel
@@ -307,7 +355,7 @@ def count_transitions(
             used[b] = 1.0 if observed >= 2 else 0.0
         beta[:, :] = 1.0
         for t in range(years - 2, -1, -1):
-            _backward(likelihood, steps[t], t, count, beta, carried, scale, total)
+            _backward(likelihood, steps[t], t, count, beta, carried, scale)
             for b in range(count):
                 norm[b] = 0.0
             for j in range(classes):

@@ -9,16 +9,16 @@ from geococa._kernels._jit import inline, kernel
 __all__ = [
     "ABS",
     "ADD",
+    "BLOCK",
     "DIVIDE",
     "EXP",
-    "LOAD",
     "LOG",
     "MAXIMUM",
     "MINIMUM",
-    "MOST_BANDS",
     "MULTIPLY",
     "NEGATE",
     "NORMALISE",
+    "OUTPUT",
     "POWER",
     "SQRT",
     "STORE",
@@ -26,15 +26,20 @@ __all__ = [
     "SUBTRACT",
     "TANH",
     "run_program",
+    "run_single",
 ]
 
-MOST_BANDS = 16
-"""Bands that one program can read; the tuple of bands is padded to it, so that the kernel compiles once."""
 STRIP_BYTES = 4096
 """Length of a strip: long enough to hide the cost of choosing an operation, short enough for a dozen strips to stay
 in the first- and second-level cache (measured for 0.5 to 16 KiB: 4 KiB was fastest for float32 and float64)."""
 
-LOAD, STORE = 0, 1
+BLOCK = 65536
+"""Pixels of a block, whose bands are gathered in one array: to choose one of a tuple of arrays takes numba longer than
+the arithmetic on a strip."""
+OUTPUT = 1 << 20
+"""Row from which on a step of `run_single` writes to the output."""
+
+STORE = 1
 ADD, SUBTRACT, MULTIPLY, DIVIDE, POWER, MINIMUM, MAXIMUM = 2, 3, 4, 5, 6, 7, 8
 NORMALISE = 9
 NEGATE, ABS, SQRT, EXP, LOG, TANH = 10, 11, 12, 13, 14, 15
@@ -43,6 +48,8 @@ NEGATE, ABS, SQRT, EXP, LOG, TANH = 10, 11, 12, 13, 14, 15
 @inline
 def _binary(op: int, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
     """Combine two strips; ``out`` is never ``a`` or ``b``, which lets the compiler use vector instructions."""
+    # constants of another type would turn the arithmetic into that of double precision
+    zero, infinity, nan = out.dtype.type(0), out.dtype.type(np.inf), out.dtype.type(np.nan)
     if op == ADD:
         for i in range(len(out)):
             out[i] = a[i] + b[i]
@@ -55,24 +62,25 @@ def _binary(op: int, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
     elif op == DIVIDE:
         for i in range(len(out)):
             # a finite result such as 1 / (1 / 0) = 0 must not come out of a division by zero
-            out[i] = a[i] / b[i] if b[i] != 0 else np.nan
+            out[i] = a[i] / b[i] if b[i] != zero else nan
     elif op == NORMALISE:
         for i in range(len(out)):
-            total = a[i] + b[i]
-            out[i] = (a[i] - b[i]) / total if total != 0 else np.nan
+            value = (a[i] - b[i]) / (a[i] + b[i])
+            out[i] = value if abs(value) < infinity else nan
     elif op == MINIMUM:
         for i in range(len(out)):
-            out[i] = np.nan if np.isnan(a[i]) or np.isnan(b[i]) else min(a[i], b[i])
+            out[i] = nan if np.isnan(a[i]) or np.isnan(b[i]) else min(a[i], b[i])
     elif op == MAXIMUM:
         for i in range(len(out)):
-            out[i] = np.nan if np.isnan(a[i]) or np.isnan(b[i]) else max(a[i], b[i])
+            out[i] = nan if np.isnan(a[i]) or np.isnan(b[i]) else max(a[i], b[i])
     else:
         for i in range(len(out)):
-            out[i] = a[i] ** b[i] if a[i] != 0 or b[i] > 0 else np.nan
+            out[i] = a[i] ** b[i] if a[i] != zero or b[i] > zero else nan
 
 
 @inline
 def _unary(op: int, a: np.ndarray, out: np.ndarray) -> None:
+    zero, nan = out.dtype.type(0), out.dtype.type(np.nan)
     if op == NEGATE:
         for i in range(len(out)):
             out[i] = -a[i]
@@ -81,13 +89,13 @@ def _unary(op: int, a: np.ndarray, out: np.ndarray) -> None:
             out[i] = abs(a[i])
     elif op == SQRT:
         for i in range(len(out)):
-            out[i] = np.sqrt(a[i]) if a[i] >= 0 else np.nan
+            out[i] = np.sqrt(a[i]) if a[i] >= zero else nan
     elif op == EXP:
         for i in range(len(out)):
             out[i] = np.exp(a[i])
     elif op == LOG:
         for i in range(len(out)):
-            out[i] = np.log(a[i]) if a[i] > 0 else np.nan
+            out[i] = np.log(a[i]) if a[i] > zero else nan
     else:
         for i in range(len(out)):
             out[i] = np.tanh(a[i])
@@ -97,46 +105,113 @@ def _unary(op: int, a: np.ndarray, out: np.ndarray) -> None:
 def _store(row: np.ndarray, out: np.ndarray) -> None:
     for i in range(len(row)):
         value = np.float32(row[i])
-        out[i] = value if abs(value) < np.inf else np.float32(np.nan)
+        out[i] = value if abs(value) < np.float32(np.inf) else np.float32(np.nan)
+
+
+@inline
+def _row(bands: np.ndarray, scratch: np.ndarray, row: int, start: int, m: int) -> np.ndarray:
+    """Strip of a band, -1 for the first, -2 for the second, or a row of ``scratch``."""
+    if row < 0:
+        return bands[-1 - row][start : start + m]
+    return scratch[row][:m]
+
+
+@inline
+def _widen(row: np.ndarray, out: np.ndarray) -> None:
+    for i in range(len(out)):
+        out[i] = row[i]
+
+
+@inline
+def _fill_constants(constants: np.ndarray, scratch: np.ndarray) -> None:
+    for j in range(len(constants)):
+        for i in range(scratch.shape[1]):
+            scratch[j, i] = constants[j]
 
 
 @kernel
 def run_program(
-    bands: tuple[np.ndarray, ...], code: np.ndarray, constants: np.ndarray, scratch: np.ndarray, out: np.ndarray
+    bands: np.ndarray,
+    count: int,
+    code: np.ndarray,
+    constants: np.ndarray,
+    scratch: np.ndarray,
+    begin: int,
+    out: np.ndarray,
 ) -> None:
-    """Run a program of band arithmetic over all pixels.
+    """Run a program of band arithmetic over a block of pixels.
 
     Parameters
     ----------
-    bands : tuple of MOST_BANDS arrays
-        float32 ``(n,)`` each, NaN = not observed.
+    bands : numpy.ndarray
+        ``(bands, BLOCK)``, NaN = not observed; its dtype, float32 or float64, is the precision of the arithmetic.
+    count : int
+        Pixels of the block.
     code : numpy.ndarray
         int64 ``(steps, 4)``: operation, row of ``scratch`` to write (of ``out`` for STORE), and the rows of its
-        operands (for LOAD the number of the band).
+        operands, where -1 is the first band, -2 the second, and so on.
     constants : numpy.ndarray
         float64 ``(k,)``; constant ``j`` is in row ``j`` of ``scratch``, which no step writes.
     scratch : numpy.ndarray
-        ``(rows, width)``; its dtype, float32 or float64, is the precision of the arithmetic.
+        ``(rows, width)``, dtype as bands.
+    begin : int
+        First pixel of the block in ``out``.
     out : numpy.ndarray
         float32 ``(results, n)``; NaN where an operand is NaN or the result is not finite.
     """
-    n = out.shape[1]
     width = scratch.shape[1]
-    for j in range(len(constants)):
-        for i in range(width):
-            scratch[j, i] = constants[j]
-    for start in range(0, n, width):
-        m = min(width, n - start)
+    wide = np.empty((bands.shape[0], width), scratch.dtype)
+    _fill_constants(constants, scratch)
+    for start in range(0, count, width):
+        m = min(width, count - start)
+        for k in range(bands.shape[0]):
+            _widen(bands[k][start : start + m], wide[k][:m])
         for step in range(code.shape[0]):
             op, to, a, b = code[step, 0], code[step, 1], code[step, 2], code[step, 3]
-            if op == LOAD:
-                band = bands[a][start : start + m]
-                row = scratch[to][:m]
-                for i in range(len(band)):
-                    row[i] = band[i]
-            elif op == STORE:
-                _store(scratch[a][:m], out[to][start : start + m])
+            left = _row(wide, scratch, a, 0, m)
+            if op == STORE:
+                _store(left, out[to][begin + start : begin + start + m])
             elif op >= NEGATE:
-                _unary(op, scratch[a], scratch[to])
+                _unary(op, left, scratch[to][:m])
             else:
-                _binary(op, scratch[a], scratch[b], scratch[to])
+                _binary(op, left, _row(wide, scratch, b, 0, m), scratch[to][:m])
+
+
+@kernel
+def run_single(
+    bands: np.ndarray,
+    count: int,
+    code: np.ndarray,
+    constants: np.ndarray,
+    scratch: np.ndarray,
+    begin: int,
+    out: np.ndarray,
+) -> None:
+    """Run a program in single precision, which writes results where they lie.
+
+    Parameters
+    ----------
+    bands, count, constants, begin, out
+        As in `run_program`.
+    code : numpy.ndarray
+        As in `run_program`, but the row to write is that of ``out`` plus `OUTPUT` where a result is written.
+    scratch : numpy.ndarray
+        float32 ``(rows, width)``.
+    """
+    width = scratch.shape[1]
+    _fill_constants(constants, scratch)
+    for start in range(0, count, width):
+        m = min(width, count - start)
+        for step in range(code.shape[0]):
+            op, to, a, b = code[step, 0], code[step, 1], code[step, 2], code[step, 3]
+            left = _row(bands, scratch, a, start, m)
+            target = scratch[to][:m] if to < OUTPUT else out[to - OUTPUT][begin + start : begin + start + m]
+            if op == STORE:
+                _store(left, target)
+                continue
+            if op >= NEGATE:
+                _unary(op, left, target)
+            else:
+                _binary(op, left, _row(bands, scratch, b, start, m), target)
+            if to >= OUTPUT and op != NORMALISE:
+                _store(target, target)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from geococa._kernels._jit import kernel
+from geococa._kernels._jit import inline, kernel
 
 __all__ = ["cooccurrence", "local_moments"]
 
@@ -53,95 +53,127 @@ def local_moments(values: np.ndarray, radius: int, sums: np.ndarray, mean: np.nd
             spread[row, c] = np.sqrt(max(squares / count - average * average, 0.0))
 
 
+_FIXED = 2.0**36
+"""Logarithms and fractions are kept as whole numbers of 2**-36: sums of them are exact, so a window that was slid to a
+place has the same sum as one that began there."""
+
+
+@inline
+def _tables(count: int, largest: int) -> tuple[np.ndarray, np.ndarray]:
+    """What a pair of levels adds, by ``first * (count + 1) + second``, and what a number of equal pairs adds.
+
+    Level ``count`` is "not observed", whose pairs add nothing.
+    """
+    side = count + 1
+    adds = np.zeros((side * side, 4), np.int64)
+    for a in range(count):
+        for b in range(count):
+            gap = (a - b) * (a - b)
+            adds[a * side + b, 0] = 2
+            adds[a * side + b, 1] = 2 * gap
+            adds[a * side + b, 2] = np.int64(np.rint(2.0 / (1.0 + gap) * _FIXED))
+            adds[a * side + b, 3] = 1 if a == b else 2
+    # n ln n, for the two entries (a, b) and (b, a) of m pairs, and for the one entry (a, a), which counts them twice
+    logs = np.zeros((3, largest + 1), np.int64)
+    for m in range(1, largest + 1):
+        logs[1, m] = np.int64(np.rint(2.0 * m * np.log(2.0 * m) * _FIXED))
+        logs[2, m] = np.int64(np.rint(2.0 * m * np.log(np.float64(m)) * _FIXED))
+    return adds, logs
+
+
+@inline
+def _count(
+    first: int,
+    second: int,
+    step: int,
+    pairs: np.ndarray,
+    adds: np.ndarray,
+    logs: np.ndarray,
+    sums: np.ndarray,
+    side: int,
+) -> None:
+    """Add a pair of levels (``step`` 1) or take it off (-1): to the counts, and to the sums over all of them."""
+    place = min(first, second) * side + max(first, second)
+    before = pairs[place]
+    after = before + step
+    pairs[place] = after
+    kind = adds[place, 3]
+    sums[0] += step * adds[place, 0]
+    sums[1] += step * adds[place, 1]
+    sums[2] += step * adds[place, 2]
+    sums[3] += logs[kind, after] - logs[kind, before]
+
+
+@inline
+def _column(
+    levels: np.ndarray,
+    top: int,
+    bottom: int,
+    col: int,
+    other: int,
+    step: int,
+    pairs: np.ndarray,
+    adds: np.ndarray,
+    logs: np.ndarray,
+    sums: np.ndarray,
+    side: int,
+) -> None:
+    """Add or take off the pairs of a column with itself and with the one beside it, if ``other`` is not negative."""
+    here = levels[top, col]
+    for r in range(top, bottom):
+        below = levels[r + 1, col]
+        _count(here, below, step, pairs, adds, logs, sums, side)
+        if other >= 0:
+            beside, under = levels[r, other], levels[r + 1, other]
+            _count(here, beside, step, pairs, adds, logs, sums, side)
+            _count(here, under, step, pairs, adds, logs, sums, side)
+            _count(below, beside, step, pairs, adds, logs, sums, side)
+        here = below
+    if other >= 0:
+        _count(here, levels[bottom, other], step, pairs, adds, logs, sums, side)
+
+
 @kernel
-def cooccurrence(levels: np.ndarray, count: int, radius: int, pairs: np.ndarray, out: np.ndarray) -> None:
+def cooccurrence(levels: np.ndarray, count: int, radius: int, out: np.ndarray) -> None:
     """Contrast, homogeneity and entropy of the grey-level co-occurrence matrix of a moving window.
 
     Pairs are neighbours to the right, below, below right and below left, counted both ways (symmetric), in one
     matrix. A window is slid along the row: the pairs of the column that leaves are taken off, those of the column
-    that comes in are added; the counts are whole numbers, so the result does not depend on where the row began.
+    that comes in are added, and so are what they change in the three sums, in whole numbers; so the result does not
+    depend on where the row began, and no pixel looks at the whole matrix.
 
     Parameters
     ----------
     levels : numpy.ndarray
-        int16 ``(rows, columns)``, grey level 0..count-1, -1 = not observed.
+        int64 ``(rows, columns)``, grey level 0..count-1, count = not observed.
     count : int
         Number of grey levels.
     radius : int
         Cells on each side of the centre.
-    pairs : numpy.ndarray
-        int64 ``(count, count)``, scratch.
     out : numpy.ndarray
         float32 ``(3, rows, columns)``: contrast, homogeneity, entropy (natural logarithm); NaN where the centre is
         not observed or the window holds no pair.
     """
     rows, columns = levels.shape
+    side = count + 1
+    adds, logs = _tables(count, 4 * (2 * radius + 1) ** 2)
+    pairs, sums = np.zeros(side * side, np.int64), np.zeros(4, np.int64)
     for row in range(rows):
         top, bottom = max(row - radius, 0), min(row + radius, rows - 1)
         pairs[:] = 0
+        sums[:] = 0
         for c in range(min(radius, columns)):
-            _add_column(levels, top, bottom, 0, c, 1, pairs)
+            _column(levels, top, bottom, c, c - 1, 1, pairs, adds, logs, sums, side)
         for c in range(columns):
-            right = c + radius
+            right, left = c + radius, c - radius - 1
             if right < columns:
-                _add_column(levels, top, bottom, max(c - radius - 1, 0), right, 1, pairs)
-            left = c - radius - 1
+                _column(levels, top, bottom, right, right - 1, 1, pairs, adds, logs, sums, side)
             if left >= 0:
-                _drop_column(levels, top, bottom, left, min(right, columns - 1), pairs)
-            _measure(pairs, count, levels[row, c] >= 0, out[:, row, c])
-
-
-@kernel
-def _count(levels: np.ndarray, r0: int, c0: int, r1: int, c1: int, step: int, pairs: np.ndarray) -> None:
-    a, b = levels[r0, c0], levels[r1, c1]
-    if a >= 0 and b >= 0:
-        pairs[a, b] += step
-        pairs[b, a] += step
-
-
-@kernel
-def _add_column(levels: np.ndarray, top: int, bottom: int, first: int, col: int, step: int, pairs: np.ndarray) -> None:
-    """Add the pairs that a column forms with itself and with the column to its left (not beyond ``first``)."""
-    for r in range(top, bottom + 1):
-        if r < bottom:
-            _count(levels, r, col, r + 1, col, step, pairs)
-        if col > first:
-            _count(levels, r, col - 1, r, col, step, pairs)
-            if r < bottom:
-                _count(levels, r, col - 1, r + 1, col, step, pairs)
-                _count(levels, r, col, r + 1, col - 1, step, pairs)
-
-
-@kernel
-def _drop_column(levels: np.ndarray, top: int, bottom: int, col: int, last: int, pairs: np.ndarray) -> None:
-    """Take off the pairs that a column forms with itself and with the column to its right."""
-    for r in range(top, bottom + 1):
-        if r < bottom:
-            _count(levels, r, col, r + 1, col, -1, pairs)
-        if col < last:
-            _count(levels, r, col, r, col + 1, -1, pairs)
-            if r < bottom:
-                _count(levels, r, col, r + 1, col + 1, -1, pairs)
-                _count(levels, r, col + 1, r + 1, col, -1, pairs)
-
-
-@kernel
-def _measure(pairs: np.ndarray, count: int, observed: bool, out: np.ndarray) -> None:
-    total = 0
-    contrast, homogeneity, logs = 0.0, 0.0, 0.0
-    if observed:
-        for i in range(count):
-            for j in range(count):
-                n = pairs[i, j]
-                if n > 0:
-                    gap = float((i - j) * (i - j))
-                    total += n
-                    contrast += n * gap
-                    homogeneity += n / (1.0 + gap)
-                    logs += n * np.log(float(n))
-    if total == 0:
-        out[:] = np.nan
-        return
-    out[0] = contrast / total
-    out[1] = homogeneity / total
-    out[2] = np.log(float(total)) - logs / total
+                _column(levels, top, bottom, left, left + 1, -1, pairs, adds, logs, sums, side)
+            if levels[row, c] == count or sums[0] == 0:
+                out[:, row, c] = np.nan
+                continue
+            total = np.float64(sums[0])
+            out[0, row, c] = sums[1] / total
+            out[1, row, c] = sums[2] / _FIXED / total
+            out[2, row, c] = max(np.log(total) - sums[3] / _FIXED / total, 0.0)

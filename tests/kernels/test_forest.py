@@ -130,15 +130,44 @@ def test_lanes_give_the_sums_of_the_plain_walk(n_pixels, n_classes):
     assert np.array_equal(sums, plain_sums(trees, planes))
 
 
-@pytest.mark.parametrize("most_leaves", [2, 15, 16, 17, 31, 33, 63])
-def test_bit_vectors_give_the_sums_of_the_plain_walk(most_leaves):
+@pytest.mark.parametrize("n_trees", [1, 3, 9, 60])
+@pytest.mark.parametrize("most_leaves", [2, 8, 9, 15, 16, 17, 31, 32, 33, 63])
+def test_bit_vectors_give_the_sums_of_the_plain_walk(most_leaves, n_trees):
     rng = np.random.default_rng(most_leaves)
-    trees = random_trees(rng, 9, 4, 3, most_leaves)
+    trees = random_trees(rng, n_trees, 4, 3, most_leaves)
     planes = pixels(rng, trees, 4, 90)
     walker = tree_walkers.BitVectorWalker.of(trees, ranks_of(trees, 4))
     sums = np.zeros((3, 90))
     walker.add(planes, sums)
     assert np.array_equal(sums, plain_sums(trees, planes))
+
+
+@pytest.mark.parametrize("n_thresholds", [254, 255, 256, 700])
+def test_bit_vectors_take_few_thresholds_as_bytes_and_many_as_16_bits(n_thresholds):
+    rng = np.random.default_rng(n_thresholds)
+    thresholds = np.linspace(-2, 2, n_thresholds)
+    trees = random_trees(rng, n_thresholds, 1, 2, 30, thresholds)
+    ranks = ranks_of(trees, 1)
+    walker = tree_walkers.BitVectorWalker.of(trees, ranks)
+    assert walker.packed.rank.dtype == (np.int8 if ranks.most <= 254 else np.int16)
+    planes = pixels(rng, trees, 1, 3000)
+    sums = np.zeros((2, 3000))
+    walker.add(planes, sums)
+    few = np.r_[:40, 1480:1520, 2980:3000]
+    assert np.array_equal(sums[:, few], plain_sums(trees, planes[:, few]))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_bit_vectors_keep_the_order_of_trees_within_a_class(dtype):
+    rng = np.random.default_rng(8)
+    trees = random_trees(rng, 31, 4, 1, 12)
+    trees["value"] = rng.normal(size=trees["value"].shape).astype(dtype)
+    trees["tree_class"] = rng.integers(0, 3, 31).astype(np.int32)
+    planes = pixels(rng, trees, 4, 500)
+    sums, plain = np.zeros((3, 500), dtype), np.zeros((3, 500), dtype)
+    tree_walkers.BitVectorWalker.of(trees, ranks_of(trees, 4)).add(planes, sums)
+    forest.add_trees(planes, *trees.values(), plain)
+    assert np.array_equal(sums, plain)
 
 
 def test_bit_vectors_take_64_leaves_and_no_more():

@@ -23,11 +23,18 @@ def likelihood_of(probability, inverse_prior, least, pixel):
     return values
 
 
-@pytest.mark.parametrize(("years", "classes"), [(1, 2), (2, 3), (6, 4), (12, 5)])
-def test_posterior_equals_forward_backward_in_log_space(years, classes):
-    probability, inverse_prior, initial, steps = chain(years, classes, 150, seed=years)
+def smoothed(probability, inverse_prior, initial, steps, fill=False, dtype=np.float64):
     out = np.empty_like(probability)
-    markov.smooth_years(probability, inverse_prior, initial, steps, 1e-6, True, out)
+    settings = [part.astype(dtype) for part in (inverse_prior, initial, steps)]
+    markov.smooth_years(probability, *settings, dtype(1e-6), fill, 0, probability.shape[2], out)
+    return out
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("years", "classes"), [(1, 2), (2, 3), (6, 4), (12, 5), (10, 8), (24, 9)])
+def test_posterior_equals_forward_backward_in_log_space(years, classes, dtype):
+    probability, inverse_prior, initial, steps = chain(years, classes, 150, seed=years)
+    out = smoothed(probability, inverse_prior, initial, steps, True, dtype)
     for pixel in range(probability.shape[2]):
         if np.isnan(probability[:, :, pixel]).any(axis=1).all():
             assert np.isnan(out[:, :, pixel]).all()
@@ -38,21 +45,20 @@ def test_posterior_equals_forward_backward_in_log_space(years, classes):
 
 def test_unobserved_years_stay_missing_unless_filled():
     probability, inverse_prior, initial, steps = chain(5, 3, 100, seed=9, gaps=0.5)
-    kept, filled = np.empty_like(probability), np.empty_like(probability)
-    markov.smooth_years(probability, inverse_prior, initial, steps, 1e-6, False, kept)
-    markov.smooth_years(probability, inverse_prior, initial, steps, 1e-6, True, filled)
+    kept = smoothed(probability, inverse_prior, initial, steps)
+    filled = smoothed(probability, inverse_prior, initial, steps, fill=True)
     missing = np.isnan(probability)
     assert np.array_equal(np.isnan(kept), missing)
     assert np.array_equal(np.isnan(filled), np.broadcast_to(missing.all(axis=0), missing.shape))
     np.testing.assert_array_equal(kept[~missing], filled[~missing])
 
 
-def test_two_hundred_years_of_certain_evidence_do_not_underflow():
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_two_hundred_years_of_certain_evidence_do_not_underflow(dtype):
     probability = np.zeros((200, 3, 70), dtype=np.float32)
     probability[:100, 0] = probability[100:, 2] = 1.0
     steps = np.repeat(np.full((3, 3), 0.0005)[None] + np.eye(3) * (1 - 0.0015), 199, axis=0)
-    out = np.empty_like(probability)
-    markov.smooth_years(probability, np.ones(3), np.full(3, 1 / 3), steps, 1e-6, False, out)
+    out = smoothed(probability, np.ones(3), np.full(3, 1 / 3), steps, dtype=dtype)
     path = np.empty((200, 70), dtype=np.int16)
     markov.most_likely_path(probability, np.ones(3), np.full(3, 1 / 3), steps, 1e-6, path)
     assert np.isfinite(out).all()
@@ -91,9 +97,19 @@ def test_expected_transitions_equal_the_sum_over_all_paths():
     assert logarithm == pytest.approx(expected_log, rel=1e-9)
 
 
-def test_a_pixel_does_not_depend_on_its_place_in_a_bundle():
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_pixel_does_not_depend_on_its_place_in_a_bundle(dtype):
     probability, inverse_prior, initial, steps = chain(6, 4, 200, seed=5)
-    whole, part = np.empty_like(probability), np.empty_like(probability[:, :, 37:])
-    markov.smooth_years(probability, inverse_prior, initial, steps, 1e-6, False, whole)
-    markov.smooth_years(np.ascontiguousarray(probability[:, :, 37:]), inverse_prior, initial, steps, 1e-6, False, part)
+    whole = smoothed(probability, inverse_prior, initial, steps, dtype=dtype)
+    part = smoothed(np.ascontiguousarray(probability[:, :, 37:]), inverse_prior, initial, steps, dtype=dtype)
     assert whole[:, :, 37:].tobytes() == part.tobytes()
+
+
+def test_only_the_pixels_asked_for_are_written():
+    probability, inverse_prior, initial, steps = chain(3, 2, 300, seed=6)
+    out = np.full_like(probability, 7)
+    markov.smooth_years(probability, inverse_prior, initial, steps, 1e-6, False, 100, 270, out)
+    whole = smoothed(probability, inverse_prior, initial, steps)
+    assert (out[:, :, :100] == 7).all()
+    assert (out[:, :, 270:] == 7).all()
+    assert out[:, :, 100:270].tobytes() == whole[:, :, 100:270].tobytes()

@@ -1,0 +1,182 @@
+"""Years that agree on simulated land: false changes go, true ones stay, and plots keep their biographies."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from scipy import ndimage
+
+from benchmarks.stabilise import (
+    YEARS,
+    biographies,
+    change_steps,
+    compare,
+    found_events,
+    noisy,
+    simulate,
+    true_map,
+    true_shares,
+)
+from geococa.errors import InputRefused
+from geococa.labels import estimate_transitions, label, persistence_matrix, sieve, smooth, stabilise
+from geococa.synthetic import CLASSES, landscape
+from tests.test_labels import probabilities
+
+CLOUDS = (0.4, 0.55, 0.7)
+"""Shares of the ground not seen in a year, taken in turn."""
+
+
+@pytest.fixture(scope="module")
+def world():
+    return landscape(size_m=1000, years=YEARS, tiles=1, dates_per_year=1, cloud_cover=0.0, seed=1)
+
+
+@pytest.fixture(scope="module")
+def shares(world):
+    return true_shares(world)
+
+
+@pytest.fixture(scope="module")
+def probability(shares):
+    """What a classifier of mixed, noisy signals sees of the landscape through 40 to 70 % of cloud."""
+    rng = np.random.default_rng(5)
+    years, classes, rows, columns = shares.shape
+    signal = 3.0 * shares + rng.normal(size=shares.shape) + 0.7 * rng.normal(size=(1, classes, rows, columns))
+    weight = np.exp(signal)
+    values = (weight / weight.sum(axis=1, keepdims=True)).astype(np.float32)
+    for year in range(years):
+        field = ndimage.gaussian_filter(rng.normal(size=(rows, columns)), 6)
+        values[year, :, field < np.quantile(field, CLOUDS[year % 3])] = np.nan
+    times = pd.to_datetime([f"{year}-12-31" for year in YEARS])
+    array = xr.DataArray(values, dims=("time", "land_cover", "y", "x"), attrs={"kind": "probability"})
+    return smooth(array.assign_coords(time=times, land_cover=list(CLASSES)), window=5)
+
+
+@pytest.fixture(scope="module")
+def table(probability, shares):
+    options = {
+        "default": {},
+        "persistence": {"persistence": 0.9},
+        "plain": {"transitions": "estimate", "evidence": 1.0},
+    }
+    return compare(probability, shares, options).set_index("setting")
+
+
+def test_two_thirds_of_the_false_changes_go_and_the_true_ones_stay(table):
+    row = table.loc["default"]
+    assert row.false >= 10
+    assert row.false_cut >= 0.60
+    assert row.true_kept > 0.95
+    assert row.accuracy > table.loc["each year by itself", "accuracy"]
+
+
+@pytest.mark.parametrize("setting", ["persistence", "plain"])
+def test_probabilities_at_their_word_lose_true_changes(table, setting):
+    assert table.loc[setting, "true_kept"] < 0.8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("cloud", "seed"), [(0.4, 1), (0.7, 3)])
+def test_limits_hold_on_classified_images_of_a_clouded_archive(cloud, seed):
+    _, probability, shares = simulate(cloud, size_m=1500, dates=4, seed=seed)
+    row = compare(smooth(probability, window=5), shares, {"default": {}}).set_index("setting").loc["default"]
+    assert row.false_cut >= 0.60
+    assert row.true_kept > 0.95
+
+
+def test_a_change_under_cloud_counts_on_the_step_over_the_cloud():
+    truth = np.array([2, 2, 1, 1, 1], np.uint8).reshape(5, 1, 1)
+    codes = np.array([2, 255, 255, 1, 2], np.uint8).reshape(5, 1, 1)
+    false, true, found = (part.ravel().tolist() for part in change_steps(codes, truth, 1))
+    assert true == [False, False, False, True, False]
+    assert found == true
+    assert false == [False, False, False, False, True]
+
+
+def test_evidence_of_one_takes_probabilities_at_their_word(probability):
+    part = probability.isel(y=slice(0, 20), x=slice(0, 20))
+    matrix = persistence_matrix(CLASSES, 0.9)
+    xr.testing.assert_identical(stabilise(part, transitions=matrix), stabilise(part, transitions=matrix, evidence=1))
+    xr.testing.assert_identical(stabilise(part, transitions=matrix), stabilise(part, persistence=0.9))
+
+
+@pytest.mark.parametrize("method", ["posterior", "viterbi"])
+@pytest.mark.parametrize("evidence", [2.5, 3.0])
+def test_evidence_is_a_power_of_the_likelihood(method, evidence):
+    array = probabilities(3, shape=(5, 6, 7), missing=0.2)
+    prior = np.array([0.2, 0.5, 0.3])
+    power = (array / xr.DataArray(prior, dims="land_cover")) ** evidence
+    power = (power / power.max("land_cover")).astype(np.float32).assign_attrs(array.attrs).transpose(*array.dims)
+    matrix = persistence_matrix(array["land_cover"].values, 0.8)
+    options = {"transitions": matrix, "method": method}
+    ours = stabilise(array, prior=prior, evidence=evidence, **options)
+    np.testing.assert_allclose(ours.values, stabilise(power, **options).values, atol=2e-6)
+
+
+def test_evidence_beyond_reason_is_refused():
+    with pytest.raises(InputRefused, match="evidence"):
+        stabilise(probabilities(), evidence=0.0)
+
+
+def test_lazy_years_are_estimated_once_and_give_the_same_bytes(probability):
+    dask = pytest.importorskip("dask")
+    computed = []
+    with dask.config.set(scheduler="synchronous"):
+        lazy = probability.chunk({"time": 2, "y": 31, "x": 47})
+        lazy.data = lazy.data.map_blocks(lambda block: (computed.append(1), block)[1], dtype=np.float32)
+        computed.clear()
+        out = stabilise(lazy)
+        assert not computed
+        assert out.values.tobytes() == stabilise(probability).values.tobytes()
+
+
+@pytest.mark.parametrize("seen", [1, 3])
+def test_too_few_pixels_to_estimate_from_fall_back_on_persistence(seen):
+    array = probabilities(missing=0.0, shape=(3, 12, 15))
+    array[seen:] = np.nan
+    xr.testing.assert_identical(stabilise(array), stabilise(array, persistence=0.9))
+
+
+def test_em_on_likelihoods_to_a_power_finds_more_change(probability):
+    plain, powered = (estimate_transitions(probability, evidence=e) for e in (1.0, 4.0))
+    assert powered.loc["coca", "coca"] < plain.loc["coca", "coca"]
+
+
+# --- biographies ---------------------------------------------------------------------------------------------
+
+
+def test_biographies_of_plots_without_label_noise(world, shares):
+    score = biographies(world, true_map(world, shares))
+    assert score["plots"] >= 10
+    assert score["true_events"] >= 15
+    assert score["f1"] >= 0.9
+
+
+def test_biographies_survive_salt_that_the_sieve_takes_off(world, shares):
+    land_cover = noisy(true_map(world, shares), 0.03, seed=1)
+    assert biographies(world, sieve(land_cover, min_area_ha=0.25))["f1"] >= 0.9
+
+
+def test_agreeing_years_tell_biographies_better_than_each_year_by_itself(world, shares, probability):
+    (grid,) = world.grids.values()
+    placed = grid.attach(probability)
+    maps = [sieve(label(one), min_area_ha=0.25) for one in (placed, stabilise(placed, fill=True))]
+    yearly, settled = (biographies(world, land_cover)["f1_within_a_year"] for land_cover in maps)
+    assert settled > yearly
+
+
+def test_a_wrong_event_and_a_missed_one_lower_the_score(world, shares):
+    land_cover = true_map(world, shares)
+    blinked = land_cover.copy()
+    blinked[3] = land_cover[3].where(land_cover[3] != 1, 2)
+    assert biographies(world, blinked)["f1"] < 0.9
+
+
+def test_events_go_to_the_plots_they_lie_on(world):
+    from geococa.coca_plots import follow_plots
+
+    plots = world.plots
+    none = plots.iloc[:0].assign(plot_id=pd.Series(dtype="int64"))
+    assert found_events(follow_plots(none), plots.drop_duplicates("plot").set_index("plot").geometry, 2017) == set()
