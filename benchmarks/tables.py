@@ -48,12 +48,77 @@ def agreement(peer: dict, case: dict) -> str:
     return "all" if found == 1 else f"{100 * found:.4f} %"
 
 
+def zonal(record: dict) -> str:
+    """Markdown of results/zonal.json: seconds of each tool, and how much faster geococa is on one and two threads."""
+    lines = [
+        "| polygons | tool | wall, s | geococa on 1 thread | on 2 threads | largest difference |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, family in record["families"].items():
+        wall = family["wall_s"]
+        for tool, seconds in wall.items():
+            ratios = " | ".join(
+                "" if tool.startswith("geococa") else f"{seconds / wall[f'geococa, {own}']:.1f}x"
+                for own in ("1 thread", "2 threads")
+            )
+            gap = f"{family['difference'][tool]:.0e}" if tool in family["difference"] else ""
+            what = (
+                f"{name}: {family['zones']:,} with {family['vertices']:,} vertices" if tool == next(iter(wall)) else ""
+            )
+            lines.append(f"| {what} | {tool} | {seconds:.3f} | {ratios} | {gap} |")
+    machine = record["machine"]
+    load = f"load {machine['load'][0]:.1f} on {machine['processors']} processors"
+    lines += [
+        "",
+        f"{record['cells'][0]} x {record['cells'][1]} cells, Python {machine['python']}, {load}, {record['date']}.",
+    ]
+    return "\n".join(lines)
+
+
+def composites(record: dict) -> str:
+    """Markdown of results/composites.json."""
+    lines = ["| case | Mpx/s | times as fast as |", "|---|---|---|"]
+    for case in record["median"]:
+        rates = case["mpx_per_s"]
+        for own in ("geococa kernel", "geococa.composite"):
+            ratio = f"bottleneck **{case['times_bottleneck'][own]:.1f}**, numpy {case['times_numpy'][own]:.0f}"
+            lines.append(
+                f"| median of {case['dates']} dates x {case['bands']} bands, {own} | {rates[own]:.2f} | {ratio} |"
+            )
+    for case in record["geomedian"]:
+        ratio = ", ".join(f"{peer} **{value:.0f}**" for peer, value in case["times_peer_per_thread"].items())
+        rate = case["mpx_per_s"]["geococa"]
+        lines.append(f"| geometric median of {case['dates']} dates x {case['bands']} bands | {rate:.2f} | {ratio} |")
+    lines += [
+        "",
+        f"One thread; medians are numpy's to the bit. numpy {record['numpy']}, bottleneck {record['bottleneck']}.",
+    ]
+    return "\n".join(lines)
+
+
+def fractions(record: dict) -> str:
+    """Markdown of results/fractions.json."""
+    lines = [
+        "| features | cells | method | total hectares off | error per 450 m square |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row['inputs']} | {row['cell_m']} m | {row['method']} | {row['error_percent']:+.1f} % | {row['square_rmse_ha']:.2f} ha |"
+        for row in record["squares"]
+    ]
+    return "\n".join(lines)
+
+
+SHAPES = {"zonal": zonal, "composites": composites, "fractions": fractions}
+
+
 def fill(text: str) -> str:
     """Replace every marked table by that of its file."""
 
     def replace(match: re.Match[str]) -> str:
         path = FOLDER / "results" / f"{match[1]}.json"
-        return f"<!-- {match[1]} -->\n\n{table(json.loads(path.read_text()))}\n\n<!-- end -->"
+        made = SHAPES.get(match[1], table)(json.loads(path.read_text(encoding="utf-8")))
+        return f"<!-- {match[1]} -->\n\n{made}\n\n<!-- end -->"
 
     return re.sub(r"<!-- (\w+) -->.*?<!-- end -->", replace, text, flags=re.DOTALL)
 

@@ -35,6 +35,7 @@ _PUBLIC: dict[str, tuple[str, ...]] = {
     "scene_statistics": ("drop_useless_scenes", "mask_statistics"),
     "reflectance": ("clear_sky", "composite", "to_reflectance"),
     "harmonisation": ("harmonise",),
+    "backscatter": ("read_backscatter",),
     "features": (
         "distance_features",
         "season_features",

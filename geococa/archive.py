@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -26,6 +26,8 @@ from shapely import MultiPolygon, from_wkb, to_wkb
 
 from geococa._files import replace_file
 from geococa.areas import areas_table, merge_areas, zonal_area
+from geococa.backscatter import radar_files
+from geococa.change_tables import follow_run, merge_tables, tile_tables
 from geococa.errors import ArchiveBusy, GeococaError, InputRefused
 from geococa.fractions import as_fraction
 from geococa.ground import ground_inputs
@@ -33,13 +35,13 @@ from geococa.image_ages import AGE_COLUMNS, DATE_LAYERS, age_table, merge_ages, 
 from geococa.ledger import Ledger, Task, file_fingerprint, file_sha256, hash_of
 from geococa.legend import NO_DATA
 from geococa.models import read_model, train
-from geococa.outputs import Outputs, areas_from_table, write_outputs
+from geococa.outputs import CHANGE_TABLES, Outputs, areas_from_table, own_ground, read_maps, write_outputs
 from geococa.pipeline import estimates_transitions, run_tile, sample_table, with_estimated_transitions
 from geococa.recipe import Recipe
 from geococa.samples import read_samples
 from geococa.tiles import TileRef, find_tiles, read_raster
 from geococa.validation import cross_validate
-from geococa.zones import Coverage, coverage_fraction, coverage_key, footprint_of, own_tiles, read_zones
+from geococa.zones import Coverage, buffer_rings, coverage_fraction, coverage_key, footprint_of, own_tiles, read_zones
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
@@ -57,7 +59,7 @@ CODE_SCHEMA = "1"
 AREAS_SCHEMA = "3"
 """Changes whenever the same maps would give other hectares, or another table of them."""
 
-_PLAIN_LABELS = {"transitions": "model", "evidence": None, "sieve_rule": "largest_neighbour"}
+_PLAIN_LABELS = {"sieve_rule": "largest_neighbour"}
 """Settings that change nothing, so that maps made before there were such settings are still good."""
 
 _TESTING = ("folds", "block_m", "buffer_m")
@@ -305,6 +307,8 @@ def _run(job: _Job) -> ArchiveResult:
             failed=failed,
             ages=ages,
             fractions=_fraction_areas(job, ledger, zones, failed) if shares else None,
+            change=_change(job, ledger, zones, failed) if job.recipe.change.tables else None,
+            plots=_plots(job, ledger, zones, failed) if job.recipe.change.plots else None,
         )
         ledger.done(Task("outputs", "archive", hash_of(job.recipe.settings())), outputs.files)
     new = {tile.tile for tile in todo}
@@ -357,8 +361,18 @@ def _trained_key(job: _Job) -> str:
     ]
     # how the model is tested does not change it
     upstream[-1] = {name: value for name, value in upstream[-1].items() if name not in _TESTING}
-    upstream += [ground_inputs(job.recipe)] if ground_inputs(job.recipe) else []
+    upstream += _beside(job, job.tiles)
     return hash_of(CODE_SCHEMA, upstream, file_sha256(samples), [_inputs(tile) for tile in job.tiles])
+
+
+def _beside(job: _Job, tiles: Sequence[TileRef]) -> list[Any]:
+    """State of the files that features of tiles are made from besides the scenes; empty where there are none."""
+    ground, sar = ground_inputs(job.recipe), job.recipe.sar
+    found: list[Any] = [ground] if ground else []
+    if sar.path is not None:
+        files = {file for tile in tiles for file in radar_files(sar.path, tile.tile)}
+        found.append([sar.units, sar.quantity, [file_fingerprint(file, sar.path) for file in sorted(files)]])
+    return found
 
 
 def _maps_task(job: _Job, tile: TileRef) -> Task:
@@ -368,7 +382,7 @@ def _maps_task(job: _Job, tile: TileRef) -> Task:
     named: list[Any] = [job.recipe.areas.class_name] if job.gives_fractions else []
     # maps do not depend on layers beside them, so a run without any is the one that it was before there were layers
     named += [settings["layers"]] if any(settings["layers"].values()) else []
-    named += [ground_inputs(job.recipe)] if ground_inputs(job.recipe) else []
+    named += _beside(job, [tile])
     return Task("maps", tile.tile, hash_of(CODE_SCHEMA, stages, _model_key(job), _inputs(tile), job.years, *named))
 
 
@@ -504,7 +518,7 @@ def train_model(archive: str | os.PathLike[str], recipe: Recipe, *, progress: Pr
     Model
     """
     job = _job(Path(archive), recipe, Path(), 1, None, progress or _silent)
-    return _train(job, *_rows(job))
+    return with_estimated_transitions(job.tiles, recipe, _train(job, *_rows(job)), job.years)
 
 
 def _feature_columns(table: pd.DataFrame) -> list[str]:
@@ -656,6 +670,57 @@ def _fraction_areas(job: _Job, ledger: Ledger, zones: GeoDataFrame, failed: dict
                 ledger.done(task, [path])
         parts.append(_areas_of_tile(pd.read_csv(path)))
     return merge_areas(parts, zones, area=job.recipe.areas.method)
+
+
+def _change(job: _Job, ledger: Ledger, zones: GeoDataFrame, failed: dict[str, str]) -> dict[str, pd.DataFrame]:
+    """Change tables of every tile's own ground, added up; the ground of a failed tile is left out."""
+    grids = {tile.tile: tile.grid for tile in job.tiles}
+    owners = own_tiles(grids, footprints=_footprints(job, ledger, failed)).set_index("tile")
+    distances = job.recipe.change.ring_distances_m
+    rings = buffer_rings(zones, distances) if distances else None
+    settings = job.recipe.settings()
+    folder = job.folder / "change"
+    folder.mkdir(exist_ok=True)
+    parts = []
+    for done, tile in enumerate((one for one in job.tiles if one.tile not in failed), start=1):
+        owned, maps = owners.loc[tile.tile, "geometry"], _maps(job, tile.tile)
+        key = hash_of(_areas_task(job, tile.tile, maps, owned).key, settings["change"], job.recipe.areas.class_name)
+        task = Task("change", tile.tile, key)
+        if ledger.state(task)[0] == "compute":
+            around = None if rings is None else coverage_fraction(rings, tile.grid, owned=owned, allow_outside=True)
+            share = _coverage(job, ledger, tile, zones, owned)
+            dates = [_layer_files(path)["observations"] for _, path in sorted(maps.items())]
+            counts = np.stack([read_raster(path).values for path in dates])
+            tables = tile_tables(
+                read_maps(maps),
+                share,
+                job.recipe,
+                rings=around,
+                observations=tile.grid.attach(xr.DataArray(counts, dims=("time", "y", "x"))),
+            )
+            for name in CHANGE_TABLES:  # of an earlier run with other settings
+                (folder / f"{tile.tile}_{name}.csv").unlink(missing_ok=True)
+            files = []
+            for name, table in tables.items():
+                text = table.to_csv(index=False, float_format="%.17g")
+                files.append(replace_file(folder / f"{tile.tile}_{name}.csv", text.encode()))
+            ledger.done(task, files)
+        found = {name: folder / f"{tile.tile}_{name}.csv" for name in CHANGE_TABLES}
+        parts.append({name: pd.read_csv(path) for name, path in found.items() if path.is_file()})
+        job.progress("measuring change", done, len(job.tiles))
+    return merge_tables(parts)
+
+
+def _plots(job: _Job, ledger: Ledger, zones: GeoDataFrame, failed: dict[str, str]) -> GeoDataFrame | None:
+    """Plots of every tile's own ground, joined and followed over the years; None where no tile has a map."""
+    grids = {tile.tile: tile.grid for tile in job.tiles}
+    owners = own_tiles(grids, footprints=_footprints(job, ledger, failed))
+    job.progress("following plots", 0, 1)
+    good = [tile.tile for tile in job.tiles if tile.tile not in failed]
+    maps = {tile: own_ground(read_maps(_maps(job, tile)), owners, tile) for tile in good}
+    tracks = follow_run(maps, job.recipe, zones) if maps else None
+    job.progress("following plots", 1, 1)
+    return tracks
 
 
 def _fraction_maps(job: _Job, tile: str) -> dict[int, Path]:

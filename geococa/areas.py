@@ -18,9 +18,9 @@ from geococa.errors import GridMismatch, InputRefused, KindMismatch, ZoneError
 from geococa.fraction_sums import fraction_sums_ha
 from geococa.legend import Legend
 from geococa.polygons import geometry_areas_ha, rings_of
-from geococa.zone_statistics import zonal_statistics
 from geococa.zonal_sums import class_sums_ha, exact_sum
 from geococa.zone_algebra import zone_overlaps
+from geococa.zone_statistics import zonal_statistics
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame

@@ -187,9 +187,10 @@ def new_and_abandoned(
         One row per zone and year from the second on: ``zone``, ``year``, ``stable_ha`` (in both years), ``new_ha`` (never seen
         before), ``replanted_ha`` (not the year before, but earlier), ``lost_ha``, ``net_share`` ((new + replanted - lost) / area of the
         year before, on the common support; NaN from 0 ha), ``unobserved_ha`` (not observed in one of the two years; part of
-        none of the others), ``flicker_share`` (of the hectares that came or went and can be decided, those that don't last;
-        NaN where nothing can be decided, as in the first and the last step), ``observed_years`` (mean number of times observed
-        per pixel) and ``observations`` (mean usable dates of the scarcer year; NaN where not given).
+        none of the others), ``decided_ha`` (hectares that came or went, with enough observed years around to tell whether that
+        lasts; none in the first and the last step), ``flicker_ha`` (those of them that don't last), ``flicker_share`` (flicker over
+        decided; NaN where nothing can be decided), ``observed_years`` (mean number of times observed per pixel) and
+        ``observations`` (mean usable dates of the scarcer year; NaN where not given).
 
     Examples
     --------
@@ -240,7 +241,7 @@ def new_and_abandoned(
             **{f"{name}_ha": ha[name].T.ravel() for name in names[:-1]},
             "net_share": net.T.ravel(),
             "unobserved_ha": ha["unobserved"].T.ravel(),
-            **support.columns(),
+            **support.columns(factor),
         }
     )
 

@@ -47,13 +47,13 @@ class Support:
                 self.dates[t, zone] += (np.minimum(counts[t], counts[t + 1])[both] * weights[both]).sum()
                 self.dated[t, zone] += weights[both].sum()
 
-    def columns(self) -> dict[str, np.ndarray]:
-        """``flicker_share``, ``observed_years`` and ``observations``, each in the order of zone and step."""
-        steps = len(self.flicker)
-        years = _ratio(self.years, self.total)
+    def columns(self, factor: np.ndarray) -> dict[str, np.ndarray]:
+        """Columns of a table in the order of zone and step; hectares are closed by the factor of each zone."""
         return {
+            "flicker_ha": (self.flicker * factor).T.ravel(),
+            "decided_ha": (self.decided * factor).T.ravel(),
             "flicker_share": _ratio(self.flicker, self.decided).T.ravel(),
-            "observed_years": np.repeat(years, steps),
+            "observed_years": np.repeat(_ratio(self.years, self.total), len(self.flicker)),
             "observations": _ratio(self.dates, self.dated).T.ravel(),
         }
 

@@ -134,9 +134,7 @@ def _classify_stack(stack: np.ndarray, model: Model, name: str, threads: int | N
 
 def _classify_chunk(planes: np.ndarray, model: Model, out: np.ndarray) -> None:
     """Classify one chunk ``(features, pixels)`` into ``out``: probabilities ``(classes, pixels)`` or labels ``(pixels,)``."""
-    if planes.dtype != np.float32:
-        exact = planes.dtype.kind in "iu" and planes.dtype.itemsize <= 2
-        planes = planes.astype(np.float32 if exact else np.float64)
+    planes = planes.astype(model.plane_dtype(planes.dtype), copy=False)
     observed = model.plane_observed(planes)
     every = bool(observed.all())
     if not every:

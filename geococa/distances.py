@@ -16,7 +16,7 @@ import xarray as xr
 
 from geococa._checks import positive
 from geococa.errors import CRSMismatch, InputRefused
-from geococa.feature_stack import as_features
+from geococa.feature_stack import as_features, by_windows
 from geococa.grid import Grid
 from geococa.transforms import Transform, place, to_lonlat, transform_between, unit_m
 from geococa.zone_files import sniff
@@ -103,6 +103,7 @@ def distance_features(
     *,
     max_distance_m: float = 50_000.0,
     window: Window | None = None,
+    chunks: Mapping[str, int] | None = None,
 ) -> xr.DataArray:
     """Compute the distance from every cell centre to the nearest feature of vector layers.
 
@@ -118,6 +119,8 @@ def distance_features(
     window : tuple of int, optional
         ``(row_start, row_stop, column_start, column_stop)`` of the grid, for work in blocks: each gives the same bytes as
         the whole.
+    chunks : mapping of str to int, optional
+        Rows and columns of lazy blocks by ``y`` and ``x``, ``{}`` for 512; the layers are read now, distances computed later.
 
     Returns
     -------
@@ -149,7 +152,15 @@ def distance_features(
     r0, r1, c0, c1 = box = (0, rows, 0, columns) if window is None else window
     if not (0 <= r0 < r1 <= rows and 0 <= c0 < c1 <= columns):
         raise InputRefused(f"window {box} does not lie in the grid of {rows} rows and {columns} columns")
-    data = prepared.values(box)
+    if chunks is None:
+        data = prepared.values(box)
+    else:
+        data = by_windows(
+            lambda part: prepared.values((r0 + part[0], r0 + part[1], c0 + part[2], c0 + part[3])),
+            len(prepared.layers),
+            (r1 - r0, c1 - c0),
+            chunks,
+        )
     like = grid.window(*box).attach(xr.DataArray(data[0], dims=("y", "x")))
     out = as_features(data, ("y", "x"), prepared.names, like)
     out.attrs["units"] = "m"

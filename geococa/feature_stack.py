@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import xarray as xr
 from geococa._checks import check_dims, check_kind, check_same_grid
 from geococa.errors import GridMismatch, InputRefused
 
-__all__ = ["as_features", "stack_features"]
+__all__ = ["as_features", "by_windows", "stack_features"]
 
 
 def as_features(data: Any, dims: Sequence[str], labels: Sequence[str], like: xr.Dataset | xr.DataArray) -> xr.DataArray:
@@ -41,6 +41,42 @@ def as_features(data: Any, dims: Sequence[str], labels: Sequence[str], like: xr.
     if "spatial_ref" in coords:
         out.encoding["grid_mapping"] = "spatial_ref"
     return out
+
+
+def by_windows(
+    function: Callable[[tuple[int, int, int, int]], np.ndarray],
+    count: int,
+    shape: tuple[int, int],
+    chunks: Mapping[str, int],
+) -> Any:
+    """Dask array ``(count, rows, columns)`` whose blocks a function gives for their windows when they are computed.
+
+    Parameters
+    ----------
+    function : callable
+        From ``(row_start, row_stop, column_start, column_stop)`` to float32 ``(count, rows, columns)``.
+    count : int
+        Number of features.
+    shape : tuple of int
+        Rows and columns of the whole.
+    chunks : mapping of str to int
+        Rows and columns of a block by ``y`` and ``x``; 512 where not given.
+    """
+    import dask.array
+
+    unknown = sorted(set(chunks) - {"y", "x"})
+    if unknown:
+        raise InputRefused(f"chunks name {', '.join(unknown)}; features have the dims y and x to cut")
+    sides = dask.array.core.normalize_chunks((chunks.get("y", 512), chunks.get("x", 512)), shape)
+    starts = [np.cumsum((0, *side)) for side in sides]
+
+    def block(block_id: tuple[int, ...] = (0, 0, 0)) -> np.ndarray:
+        rows, columns = ((int(at[i]), int(at[i + 1])) for at, i in zip(starts, block_id[1:], strict=True))
+        return function((*rows, *columns))
+
+    return dask.array.map_blocks(
+        block, chunks=((count,), *sides), dtype=np.float32, meta=np.empty((0, 0, 0), np.float32)
+    )
 
 
 def stack_features(*arrays: xr.DataArray) -> xr.DataArray:

@@ -49,7 +49,7 @@ def associated_forest_loss(
         One row per zone and year from the second on: ``zone``, ``year``, ``forest_loss_ha`` (forest the year before, observed as
         something else now), ``direct_ha`` (now the class), ``associated_ha`` (within the distance, the direct part
         included), ``associated_share``, ``unobserved_ha`` (not observed in one of the two years), and of the forest, as in
-        `geococa.new_and_abandoned`: ``flicker_share``, ``observed_years`` and ``observations``.
+        `geococa.new_and_abandoned`: ``decided_ha``, ``flicker_ha``, ``flicker_share``, ``observed_years`` and ``observations``.
 
     Notes
     -----
@@ -95,7 +95,7 @@ def associated_forest_loss(
             "associated_ha": near.T.ravel(),
             "associated_share": np.divide(near, loss, out=np.full_like(loss, np.nan), where=loss > 0).T.ravel(),
             "unobserved_ha": unseen(unobserved * factor, share, total).T.ravel(),
-            **support.columns(),
+            **support.columns(factor),
         }
     )
 

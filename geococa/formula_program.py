@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from geococa.formulas import Node
 
-__all__ = ["Program", "compile_formulas", "evaluate"]
+__all__ = ["Fractions", "Program", "compile_formulas", "evaluate"]
 
 _SAFE_ULPS = 4.0
 
@@ -39,29 +39,62 @@ class Program:
     dtype: np.dtype[np.floating]
 
 
-def compile_formulas(formulas: Sequence[Node]) -> list[Program]:
+@dataclass(frozen=True)
+class Fractions:
+    """Formulas that are one linear combination of bands over another, such as EVI: each is a single step.
+
+    Attributes
+    ----------
+    bands : tuple of str
+        Bands that they read.
+    terms : numpy.ndarray
+        int64 ``(formulas, 4)``, numbers into ``bands``.
+    top, bottom : numpy.ndarray
+        float64 ``(formulas, 5)``: factors of the terms, and the constant.
+    targets : numpy.ndarray
+        int64 ``(formulas,)``: rows of the output.
+    """
+
+    bands: tuple[str, ...]
+    terms: np.ndarray
+    top: np.ndarray
+    bottom: np.ndarray
+    targets: np.ndarray
+
+    @property
+    def dtype(self) -> np.dtype[np.floating]:
+        """Precision of the arithmetic."""
+        return np.dtype(np.float64)
+
+
+def compile_formulas(formulas: Sequence[Node]) -> list[Program | Fractions]:
     """Turn formulas into programs; formula ``i`` goes to row ``i`` of the output.
 
     A formula whose float32 value is sure to lie within 4 units in the last place (5e-7) of the exact one, for
-    reflectance that is not negative, is computed in float32: all normalised differences, simple ratios, SAVI.
-    Any other, where digits may cancel, is computed in float64 and rounded once.
+    reflectance that is not negative, is computed in float32: all normalised differences, simple ratios.
+    Any other, where digits may cancel, is computed in float64 and rounded once; so are ratios of linear combinations,
+    which take one pass.
     """
-    programs = []
+    fractions = {i: found for i, node in enumerate(formulas) if (found := _fraction(node)) is not None}
+    programs: list[Program | Fractions] = []
     for dtype, chosen in (
         (np.dtype(np.float32), [i for i, node in enumerate(formulas) if _ulps(node) <= _SAFE_ULPS]),
         (np.dtype(np.float64), [i for i, node in enumerate(formulas) if _ulps(node) > _SAFE_ULPS]),
     ):
-        if chosen:
-            programs.append(_compile({i: formulas[i] for i in chosen}, dtype))
+        rest = {i: formulas[i] for i in chosen if i not in fractions}
+        if rest:
+            programs.append(_compile(rest, dtype))
+    if fractions:
+        programs.append(_joined(fractions))
     return programs
 
 
-def evaluate(programs: Sequence[Program], bands: Mapping[str, np.ndarray], out: np.ndarray) -> None:
+def evaluate(programs: Sequence[Program | Fractions], bands: Mapping[str, np.ndarray], out: np.ndarray) -> None:
     """Run programs over flat bands.
 
     Parameters
     ----------
-    programs : sequence of Program
+    programs : sequence of Program or Fractions
         From `compile_formulas`.
     bands : mapping of str to numpy.ndarray
         float32 ``(n,)``, C-contiguous.
@@ -71,21 +104,89 @@ def evaluate(programs: Sequence[Program], bands: Mapping[str, np.ndarray], out: 
     from geococa._kernels import spectral
 
     size = out.shape[1]
-    length = min(spectral.BLOCK, size)
-    parts = []
-    for program in programs:
-        block = np.zeros((max(len(program.bands), 1), length), np.float32)
-        scratch = np.zeros((program.rows, spectral.STRIP_BYTES // program.dtype.itemsize), program.dtype)
-        single = program.dtype == np.float32
-        parts.append((program, block, scratch, spectral.run_single if single else spectral.run_program))
+    names = list(dict.fromkeys(name for program in programs for name in program.bands))
+    block = np.zeros((max(len(names), 1), min(spectral.BLOCK, size)), np.float32)
+    runs = [_placed(program, names) for program in programs]
     # only the uncompiled kernel would warn: overflow and 0 / 0 are data here, and become NaN
     with np.errstate(all="ignore"):
         for begin in range(0, size, spectral.BLOCK):
             count = min(spectral.BLOCK, size - begin)
-            for program, block, scratch, run in parts:
-                for row, name in zip(block, program.bands, strict=False):
-                    row[:count] = bands[name][begin : begin + count]
-                run(block, count, program.code, program.constants, scratch, begin, out)
+            for row, name in zip(block, names, strict=False):
+                row[:count] = bands[name][begin : begin + count]
+            for run, arguments in runs:
+                run(block, count, *arguments, begin, out)
+
+
+def _placed(program: Program | Fractions, names: list[str]) -> tuple[Callable[..., None], tuple[np.ndarray, ...]]:
+    """Kernel of a program and its arguments, with bands by their place among ``names``."""
+    from geococa._kernels import spectral
+
+    places = np.array([names.index(name) for name in program.bands], np.int64)
+    if isinstance(program, Fractions):
+        return spectral.run_fractions, (places[program.terms], program.top, program.bottom, program.targets)
+    code = program.code.copy()
+    operands = code[:, 2:]
+    operands[operands < 0] = -1 - places[-1 - operands[operands < 0]]
+    scratch = np.zeros((program.rows, spectral.STRIP_BYTES // program.dtype.itemsize), program.dtype)
+    run = spectral.run_single if program.dtype == np.float32 else spectral.run_program
+    return run, (code, program.constants, scratch)
+
+
+_Linear = dict[str, float]
+"""Factors of bands, and the constant under the empty name."""
+
+
+def _linear(node: Node) -> _Linear | None:
+    """Formula as a linear combination of bands, None where it is none."""
+    if node.kind == "band":
+        return {node.name: 1.0, "": 0.0}
+    if node.kind == "constant":
+        return {"": node.value}
+    parts = [_linear(part) for part in node.operands]
+    if node.kind == "negate" and parts[0] is not None:
+        return {name: -factor for name, factor in parts[0].items()}
+    first, second = parts if len(parts) == 2 else (None, None)
+    if first is None or second is None:
+        return None
+    if node.kind in ("add", "subtract"):
+        sign = 1.0 if node.kind == "add" else -1.0
+        return {name: first.get(name, 0.0) + sign * second.get(name, 0.0) for name in {**first, **second}}
+    if node.kind == "multiply" and (len(first) == 1 or len(second) == 1):
+        number, other = (first, second) if len(first) == 1 else (second, first)
+        return {name: number[""] * factor for name, factor in other.items()}
+    if node.kind == "divide" and len(second) == 1 and second[""] != 0:
+        return {name: factor / second[""] for name, factor in first.items()}
+    return None
+
+
+def _fraction(node: Node) -> tuple[_Linear, _Linear] | None:
+    """Formula as one linear combination over another of at most four bands, where that takes less than its steps."""
+    if node.kind != "divide" or _normalised_bands(node) or all(not part.operands for part in node.operands):
+        return None
+    top, bottom = (_linear(part) for part in node.operands)
+    if top is None or bottom is None or len({*top, *bottom} - {""}) not in range(1, 5):
+        return None
+    finite = all(np.isfinite(factor) for part in (top, bottom) for factor in part.values())
+    return (top, bottom) if finite else None
+
+
+def _normalised_bands(node: Node) -> bool:
+    pair = _normalised_pair(node)
+    return pair is not None and all(part.kind == "band" for part in pair)
+
+
+def _joined(fractions: Mapping[int, tuple[_Linear, _Linear]]) -> Fractions:
+    bands = tuple(dict.fromkeys(name for pair in fractions.values() for part in pair for name in part if name))
+    terms = np.zeros((len(fractions), 4), np.int64)
+    factors = np.zeros((2, len(fractions), 5))
+    for row, pair in enumerate(fractions.values()):
+        used = list(dict.fromkeys(name for part in pair for name in part if name))
+        # terms that are left over repeat a band, with a factor of 0
+        terms[row] = [bands.index(name) for name in (used * 4)[:4]]
+        for k, part in enumerate(pair):
+            factors[k, row, : len(used)] = [part.get(name, 0.0) for name in used]
+            factors[k, row, 4] = part.get("", 0.0)
+    return Fractions(bands, terms, factors[0], factors[1], np.array(list(fractions), np.int64))
 
 
 def _ulps(node: Node) -> float:

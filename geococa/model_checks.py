@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -268,7 +269,8 @@ def _check_choice(settings: Mapping[str, Any], name: str, choices: tuple[str, ..
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
+    # JSON integers have no limit: one beyond 64 bits is no number to numpy, and beyond 1e308 none to float
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def check_names(what: str, names: tuple[str, ...], most: int) -> None:
@@ -277,9 +279,9 @@ def check_names(what: str, names: tuple[str, ...], most: int) -> None:
         raise ModelRefused(f"a model needs 1 to {most} {what}, got {len(names)}")
     if len(set(names)) != len(names):
         raise ModelRefused(f"{what} must be unique, got {list(names)[:30]}")
-    bad = [name for name in names if not name or len(name) > 200]
+    bad = [name for name in names if not name or len(name) > 200 or "\0" in name]
     if bad:
-        raise ModelRefused(f"names of {what} must have 1 to 200 characters, got {bad[:3]!r:.80}")
+        raise ModelRefused(f"names of {what} must have 1 to 200 characters, none of them NUL, got {bad[:3]!r:.80}")
 
 
 def check_transitions(matrix: np.ndarray, n_classes: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -17,6 +18,7 @@ import xarray as xr
 from geococa._files import replace_file
 from geococa.areas import DATE_COLUMNS, areas_table
 from geococa.assessment import Assessment, assess_run
+from geococa.backscatter import radar_files
 from geococa.coca_plots import trace_plots
 from geococa.errors import InputRefused
 from geococa.grid import Grid
@@ -48,6 +50,10 @@ __all__ = [
 
 PACKAGES = ("geococa", "numpy", "numba", "rasterio", "shapely", "pyproj", "xarray", "pandas", "scipy", "scikit-learn")
 """Packages whose versions a result may depend on."""
+
+
+CHANGE_TABLES = ("transitions", "changes", "expansion", "permanence", "rings", "forest_loss")
+"""Tables that a run writes where ``[change]`` asks for them."""
 
 
 @dataclass
@@ -114,6 +120,8 @@ def write_outputs(
     failed: Mapping[str, str],
     ages: pd.DataFrame | None = None,
     fractions: xr.Dataset | None = None,
+    change: Mapping[str, pd.DataFrame] | None = None,
+    plots: GeoDataFrame | None = None,
 ) -> Outputs:
     """Write tables, report and manifest of a run.
 
@@ -135,6 +143,10 @@ def write_outputs(
         Hectares by zone, year and age of the image (`geococa.image_ages`), where there is a cut-off date.
     fractions : xarray.Dataset, optional
         Merged hectares of the class reported from its area fractions, and of all else.
+    change : mapping, optional
+        Change tables by name (`geococa.change_tables.merge_tables`), where the recipe asks for them.
+    plots : geopandas.GeoDataFrame, optional
+        Plots followed over the years, where the recipe asks for them.
     """
     name = recipe.areas.class_name
     series = areas["area_ha"].sel(land_cover=name)
@@ -149,6 +161,7 @@ def write_outputs(
         files += _write_table(areas_table(fractions), folder / "fraction_areas")
     if ages is not None:
         files += _write_table(ages, folder / "image_ages")
+    files += _write_change(folder, change or {}, plots)
     if truth is not None:
         files += _write_table(truth, folder / "truth_comparison")
     if assessment is not None:
@@ -171,9 +184,47 @@ def write_outputs(
     }
     if ground := ground_inputs(recipe):
         manifest["features_sha256"] = ground
+    if recipe.sar.path is not None:
+        manifest["radar"] = {tile: [file.name for file in radar_files(recipe.sar.path, tile)] for tile in inputs}
     files.append(write_text(folder / "manifest.json", json.dumps(manifest, indent=2, sort_keys=True) + "\n"))
     report = rewrite_report(folder, folder / "report.html", language=recipe.report.language, pictures=pictures)
     return Outputs(trends, truth, assessment, report, name, [*files, report])
+
+
+def _write_change(folder: Path, tables: Mapping[str, pd.DataFrame], plots: GeoDataFrame | None) -> list[Path]:
+    """Write change tables and plots, and take away those of an earlier run that this one was not asked for."""
+    files = [path for name, table in tables.items() for path in _write_table(table, folder / name)]
+    if plots is not None:
+        files += _write_plots(plots, folder / "plots")
+    possible = [folder / f"{name}.{kind}" for name in CHANGE_TABLES for kind in ("csv", "parquet")]
+    for path in [*possible, folder / "plots.gpkg", folder / "plots.parquet"]:
+        if path not in files:
+            path.unlink(missing_ok=True)
+    return files
+
+
+def _write_plots(plots: GeoDataFrame, stem: Path) -> list[Path]:
+    """Write followed plots as GeoPackage and GeoParquet."""
+    import io
+
+    import pyogrio
+
+    buffer = io.BytesIO()
+    plots.to_parquet(buffer, index=False)
+    parquet, package = stem.with_suffix(".parquet"), stem.with_suffix(".gpkg")
+    if package.is_file() and parquet.is_file() and parquet.read_bytes() == buffer.getvalue():
+        return [package, parquet]
+    # a GeoPackage holds the time it was written, unless it is given
+    before = pyogrio.get_gdal_config_option("OGR_CURRENT_DATE")
+    with tempfile.TemporaryDirectory(prefix=".plots-", dir=stem.parent) as scratch:
+        new = Path(scratch) / package.name
+        pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": "2000-01-01T00:00:00.000Z"})
+        try:
+            plots.to_file(new, layer="plots", driver="GPKG", engine="pyogrio")
+        finally:
+            pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": before})
+        replace_file(package, new.read_bytes())
+    return [package, replace_file(parquet, buffer.getvalue())]
 
 
 def rewrite_report(
@@ -224,12 +275,18 @@ def rewrite_report(
         accuracy=optional("accuracy"),
         matrices=_matrices(optional("error_matrices")),
         intervals=optional("zone_estimates"),
+        transitions=_involved(optional("transitions"), recipe.areas.class_name),
         provenance=manifest,
         title=recipe.report.title,
         class_name=recipe.areas.class_name,
         language=language,
         min_observed_share=recipe.areas.min_observed_share,
     )
+
+
+def _involved(table: pd.DataFrame | None, name: str) -> pd.DataFrame | None:
+    """Transitions from or to a class, for the report."""
+    return None if table is None else table[(table["from"] == name) != (table["to"] == name)]
 
 
 def _matrices(table: pd.DataFrame | None) -> dict[int, pd.DataFrame] | None:
@@ -281,16 +338,18 @@ def _owned_only(maps: Mapping[str, xr.DataArray], strip: int = 512) -> dict[str,
     """Blank the ground of each tile's map that another tile owns, so that no patch is counted twice."""
     grids = {tile: Grid.from_xarray(land_cover) for tile, land_cover in maps.items()}
     owners = own_tiles(grids)
-    out = {}
-    for tile, land_cover in maps.items():
-        owned = owners[owners["tile"] == tile].rename(columns={"tile": "zone"})
-        share = coverage_fraction(owned, grids[tile], allow_outside=True)
-        data = land_cover.values.copy()
-        for row in range(0, data.shape[-2], strip):
-            rows = slice(row, min(row + strip, data.shape[-2]))
-            data[..., rows, :][..., share.dense(rows.start, rows.stop).values[0] < 0.5] = NO_DATA
-        out[tile] = land_cover.copy(data=data)
-    return out
+    return {tile: own_ground(land_cover, owners, tile, strip=strip) for tile, land_cover in maps.items()}
+
+
+def own_ground(land_cover: xr.DataArray, owners: GeoDataFrame, tile: str, *, strip: int = 512) -> xr.DataArray:
+    """Map of a tile with the ground blanked that other tiles own (``owners`` from `geococa.own_tiles`)."""
+    owned = owners[owners["tile"] == tile].rename(columns={"tile": "zone"})
+    share = coverage_fraction(owned, Grid.from_xarray(land_cover), allow_outside=True)
+    data = land_cover.values.copy()
+    for row in range(0, data.shape[-2], strip):
+        rows = slice(row, min(row + strip, data.shape[-2]))
+        data[..., rows, :][..., share.dense(rows.start, rows.stop).values[0] < 0.5] = NO_DATA
+    return land_cover.copy(data=data)
 
 
 def find_maps(folder: Path, manifest: Mapping[str, Any]) -> dict[str, dict[int, Path]]:

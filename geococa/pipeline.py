@@ -26,6 +26,7 @@ import xarray as xr
 
 from geococa._files import replace_file
 from geococa.area_of_applicability import applicability
+from geococa.backscatter import Backscatter, open_backscatter
 from geococa.classification import classify
 from geococa.cloud_distance import reach_cells
 from geococa.composites import window_of
@@ -42,7 +43,7 @@ from geococa.features import (
 from geococa.grid import Block, Grid
 from geococa.ground import Ground, ground_of, with_ground
 from geococa.harmonisation import harmonise
-from geococa.labels import EVIDENCE, estimate_transitions, label, sieve, smooth, stabilise
+from geococa.labels import estimate_transitions, label, persistence_matrix, sieve, smooth, stabilise
 from geococa.layouts import tile_of
 from geococa.legend import NO_DATA, Legend
 from geococa.probability_layers import uncertainty
@@ -90,7 +91,12 @@ _TRUST = ("entropy", "margin", "dissimilarity", "outside_share", "inside")
 
 
 def yearly_features(
-    scenes: xr.Dataset, recipe: Recipe, *, years: Iterable[int] | None = None, ground: xr.DataArray | None = None
+    scenes: xr.Dataset,
+    recipe: Recipe,
+    *,
+    years: Iterable[int] | None = None,
+    ground: xr.DataArray | None = None,
+    radar: xr.Dataset | None = None,
 ) -> tuple[xr.DataArray, xr.Dataset]:
     """From scenes to one feature stack a year: mask, scale, composite, indices.
 
@@ -104,6 +110,8 @@ def yearly_features(
         Years to make; all that the scenes allow where not given.
     ground : xarray.DataArray, optional
         Terrain and distances of these cells; made from the recipe's files where it asks for them and they are not given.
+    radar : xarray.Dataset, optional
+        Yearly backscatter of these cells, likewise.
 
     Returns
     -------
@@ -137,6 +145,12 @@ def yearly_features(
         scores=settings.scores,
         years=years,
     )
+    if radar is None and recipe.sar.path is not None:
+        found = _radar_of(recipe, Grid.from_xarray(scenes), str(scenes.attrs.get("tile", "")))
+        radar = None if found is None else found.yearly()
+    if radar is not None:
+        yearly = radar.drop_vars(["x", "y"]).reindex(time=annual["time"])
+        annual = annual.assign({name: (annual["observations"].dims, yearly[name].data) for name in ("vv", "vh")})
     parts = [spectral_features(annual, recipe.features.names)] if recipe.features.names else []
     if recipe.features.texture:
         source = spectral_features(annual, recipe.features.texture)
@@ -154,6 +168,33 @@ def yearly_features(
     if ground is not None:
         features = with_ground(features, ground)
     return features, annual[[name for name in _LAYERS if name in annual]]
+
+
+@dataclass(frozen=True)
+class _Beside:
+    """What a tile's features take from elsewhere than its scenes, made ready once for all blocks."""
+
+    ground: Ground | None
+    radar: Backscatter | None
+
+    @classmethod
+    def of(cls, recipe: Recipe, tile: TileRef) -> _Beside:
+        return cls(ground_of(recipe, tile.grid), _radar_of(recipe, tile.grid, tile.tile))
+
+    def within(self, window: tuple[int, int, int, int], years: Iterable[int]) -> dict[str, Any]:
+        """Arguments of `yearly_features` for a block."""
+        return {
+            "ground": None if self.ground is None else self.ground.features(window),
+            "radar": None if self.radar is None else self.radar.yearly(window, years),
+        }
+
+
+def _radar_of(recipe: Recipe, grid: Grid, tile: str) -> Backscatter | None:
+    """Radar scenes of a tile, where the recipe names any."""
+    settings = recipe.sar
+    if settings.path is None:
+        return None
+    return open_backscatter(settings.path, grid, tile=tile, units=settings.units, quantity=settings.quantity)
 
 
 def _scenes_for(tile: TileRef, recipe: Recipe, years: Sequence[int]) -> TileRef:
@@ -205,11 +246,9 @@ def settled_probability(features: xr.DataArray, model: Model, recipe: Recipe, *,
     settings = recipe.labels
     if not settings.stabilise:
         return probability
-    if settings.transitions == "estimate":
-        return stabilise(probability, transitions=model.transitions, evidence=settings.evidence or EVIDENCE)
-    given = model.transitions if settings.transitions == "model" else None
-    stay = 0.9 if given is None else None
-    return stabilise(probability, transitions=given, persistence=stay, evidence=settings.evidence or 1.0)
+    given = None if settings.transitions == "persistence" else model.transitions
+    stay = 0.9 if given is None and not estimates_transitions(recipe) else None
+    return stabilise(probability, transitions=given, persistence=stay, evidence=settings.evidence)
 
 
 def _yearly_probability(features: xr.DataArray, model: Model, recipe: Recipe, *, threads: int = 1) -> xr.DataArray:
@@ -230,7 +269,7 @@ def with_estimated_transitions(tiles: Sequence[TileRef], recipe: Recipe, model: 
     tiles : sequence of TileRef
         Tiles of the archive; one that can't be read is left out.
     recipe : Recipe
-        With ``labels.transitions = "estimate"``; else the model is returned as it is.
+        Where its ``labels.transitions`` asks for no estimate, the model is returned as it is.
     model : Model
         Trained model.
     years : sequence of int
@@ -246,19 +285,25 @@ def with_estimated_transitions(tiles: Sequence[TileRef], recipe: Recipe, model: 
         except InputRefused as error:
             # the run itself will name the tile
             log.warning("no yearly transitions taken from tile %s: %s", tile.tile, error)
-    if not parts:
-        raise InputRefused(
-            "no tile could be read to estimate yearly transitions from; set transitions = 'model' under [labels]"
-        )
-    pooled = xr.concat(parts, "y", combine_attrs="override", coords="minimal", compat="override")
-    weight = recipe.labels.evidence or EVIDENCE
-    matrix = estimate_transitions(pooled, evidence=weight)
-    return replace(model, transitions=matrix.loc[list(model.classes), list(model.classes)].to_numpy())
+    classes = list(model.classes)
+    try:
+        if not parts:
+            raise InputRefused("no tile could be read to estimate yearly transitions from")
+        pooled = xr.concat(parts, "y", combine_attrs="override", coords="minimal", compat="override")
+        matrix = estimate_transitions(pooled, evidence=recipe.labels.evidence)
+    except InputRefused as error:
+        if recipe.labels.transitions == "estimate":
+            raise InputRefused(f"{error}; or set transitions = 'persistence' under [labels]") from None
+        log.warning("%s; 0.9 of every class is taken to stay from year to year", error)
+        matrix = persistence_matrix(classes, 0.9)
+    return replace(model, transitions=matrix.loc[classes, classes].to_numpy())
 
 
 def estimates_transitions(recipe: Recipe) -> bool:
     """Whether the yearly transitions of a run come from its own images."""
-    return recipe.labels.stabilise and recipe.labels.transitions == "estimate"
+    chosen = recipe.labels.transitions
+    # a model from a file must not change with every new scene, or all tiles would be computed again
+    return recipe.labels.stabilise and (chosen == "estimate" or (chosen == "auto" and recipe.model.path is None))
 
 
 def _sampled_windows(
@@ -266,7 +311,7 @@ def _sampled_windows(
 ) -> list[xr.DataArray]:
     """Yearly probabilities of some windows of a tile, spread evenly and padded to one size with what was not observed."""
     tile = screen_tile(tile, recipe).tile
-    ground = ground_of(recipe, tile.grid)
+    beside = _Beside.of(recipe, tile)
     blocks = list(tile.grid.blocks(_WINDOW_CELLS, halo_of(recipe, tile.grid)))
     count = min(windows, max(4, len(blocks) // 4), len(blocks))
     # the golden ratio spreads any number of windows evenly, also across rows
@@ -280,8 +325,7 @@ def _sampled_windows(
             bands=recipe.bands_needed(),
             window=block.outer,
         )
-        still = None if ground is None else ground.features(block.outer)
-        features, _ = yearly_features(scenes, recipe, years=years, ground=still)
+        features, _ = yearly_features(scenes, recipe, years=years, **beside.within(block.outer, years))
         seen = _yearly_probability(features, model, recipe).isel(y=block.crop[0], x=block.crop[1])
         bare = seen.drop_vars([name for name in seen.coords if name not in ("time", "land_cover")])
         size = {"y": (0, _WINDOW_CELLS - bare.sizes["y"]), "x": (0, _WINDOW_CELLS - bare.sizes["x"])}
@@ -404,7 +448,7 @@ def run_tile(
     tile = screened.tile
     rows, columns = tile.grid.shape
     workers = threads or os.cpu_count() or 1
-    ground = ground_of(recipe, tile.grid)
+    beside = _Beside.of(recipe, tile)
     blocks = list(tile.grid.blocks(recipe.run.block_px, halo_of(recipe, tile.grid)))
     with tempfile.TemporaryDirectory(prefix=".blocks-", dir=folder) as scratch:
         shape = (len(wanted), rows, columns)
@@ -424,7 +468,7 @@ def run_tile(
             labels: np.ndarray = labels,
             layers: dict[str, np.memmap[Any, Any]] = layers,
         ) -> None:
-            land_cover, dates = _run_block(tile, block, recipe, model, wanted, ground)
+            land_cover, dates = _run_block(tile, block, recipe, model, wanted, beside)
             for i, year in enumerate(land_cover["time"].dt.year.values):
                 place = (wanted.index(int(year)), *block.target)
                 labels[place] = land_cover.values[i][block.crop]
@@ -480,13 +524,12 @@ def _trust_layers_of(recipe: Recipe) -> list[str]:
 
 
 def _run_block(
-    tile: TileRef, block: Block, recipe: Recipe, model: Model, years: tuple[int, ...], ground: Ground | None = None
+    tile: TileRef, block: Block, recipe: Recipe, model: Model, years: tuple[int, ...], beside: _Beside
 ) -> tuple[xr.DataArray, xr.Dataset]:
     """Labels of a block with its halo, and the layers that tell of their dates."""
     chosen = _scenes_for(tile, recipe, years)
     scenes = open_tile(chosen, sensor=recipe.scenes.sensor, bands=recipe.bands_needed(), window=block.outer)
-    still = None if ground is None else ground.features(block.outer)
-    features, layers = yearly_features(scenes, recipe, years=years, ground=still)
+    features, layers = yearly_features(scenes, recipe, years=years, **beside.within(block.outer, years))
     if recipe.layers.applicability:
         layers = layers.assign(applicability(features, model, threads=1))
     if "fraction" in _layers_of(recipe, model):
@@ -617,7 +660,7 @@ def _tile_samples(
     if inside.empty or not years:
         return []
     tile = screen_tile(tile, recipe).tile
-    ground = ground_of(recipe, tile.grid)
+    beside = _Beside.of(recipe, tile)
     parts = []
     for block in tile.grid.blocks(recipe.run.block_px, halo_of(recipe, tile.grid)):
         here = inside[inside.geometry.intersects(shapely.box(*tile.grid.window(*block.inner).bounds))]
@@ -625,8 +668,7 @@ def _tile_samples(
             continue
         chosen = _scenes_for(tile, recipe, years)
         scenes = open_tile(chosen, sensor=recipe.scenes.sensor, bands=recipe.bands_needed(), window=block.outer)
-        still = None if ground is None else ground.features(block.outer)
-        features, _ = yearly_features(scenes, recipe, years=years, ground=still)
+        features, _ = yearly_features(scenes, recipe, years=years, **beside.within(block.outer, years))
         table = extract_samples(
             here,
             features.isel(y=block.crop[0], x=block.crop[1]),

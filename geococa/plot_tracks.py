@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +51,7 @@ class _State:
 def follow_plots(
     plots: GeoDataFrame,
     *,
-    land_cover: xr.DataArray | None = None,
+    land_cover: xr.DataArray | Sequence[xr.DataArray] | None = None,
     min_overlap: float = 0.1,
     change_share: float = 0.1,
 ) -> GeoDataFrame:
@@ -60,8 +61,9 @@ def follow_plots(
     ----------
     plots : geopandas.GeoDataFrame
         From `geococa.trace_plots`, two or more years; ``attrs["years"]`` names years that may have no plot at all.
-    land_cover : xarray.DataArray, optional
-        The maps the plots come from. A plot that is gone in a year while more than half of its land was not observed counts as
+    land_cover : xarray.DataArray or sequence of such, optional
+        The maps the plots come from, several where the plots are those of several tiles in one CRS; the map that holds most
+        of a plot's cells is asked. A plot that is gone in a year while more than half of its land was not observed counts as
         ``unobserved``, not as ``abandoned``. Without it every absence counts as abandonment.
     min_overlap : float
         Plots of two years are the same land where they overlap by this share of the smaller one or more.
@@ -106,11 +108,12 @@ def follow_plots(
         if not 0.0 < value <= 1.0:
             raise InputRefused(f"{name} must be above 0 and at most 1, got {value!r}")
     years = sorted({int(y) for y in plots["year"]} | {int(y) for y in plots.attrs.get("years", [])})
+    maps = [] if land_cover is None else [land_cover] if isinstance(land_cover, xr.DataArray) else list(land_cover)
     state = _State()
     records: list[dict[str, Any]] = []
     for year in years:
         current = plots[plots["year"] == year].sort_values("plot_id", kind="stable")
-        records += _step(state, current, year, land_cover, min_overlap, change_share)
+        records += _step(state, current, year, maps, min_overlap, change_share)
     table = pd.DataFrame(
         records,
         columns=[
@@ -134,7 +137,7 @@ def _step(
     state: _State,
     current: GeoDataFrame,
     year: int,
-    land_cover: xr.DataArray | None,
+    maps: Sequence[xr.DataArray],
     min_overlap: float,
     change_share: float,
 ) -> list[dict[str, Any]]:
@@ -162,7 +165,7 @@ def _step(
     revived = set(revives.values())
     state.gone = [track for i, track in enumerate(state.gone) if i not in revived]
     for track in absent:
-        unseen = land_cover is not None and _unobserved_share(track.shape, land_cover, year) > 0.5
+        unseen = bool(maps) and _unobserved_share(track.shape, maps, year) > 0.5
         records.append(
             {
                 "year": year,
@@ -252,16 +255,23 @@ def _pair(links: list[tuple[int, int, float]]) -> dict[int, int]:
     return out
 
 
-def _unobserved_share(shape: Any, land_cover: xr.DataArray, year: int) -> float:
-    """Share of the cells with centres in a shape that were not observed in a year; 1 off the map or without the year."""
+def _unobserved_share(shape: Any, maps: Sequence[xr.DataArray], year: int) -> float:
+    """Share of a shape that the map with most of its cells did not observe in a year; 1 off the maps or without the year."""
+    counts = [_cells_in(shape, land_cover, year) for land_cover in maps]
+    inside, unseen = max(counts)
+    return unseen / inside if inside else 1.0
+
+
+def _cells_in(shape: Any, land_cover: xr.DataArray, year: int) -> tuple[int, int]:
+    """Number of cells with centres in a shape, and of those that were not observed in a year."""
     left, bottom, right, top = shape.bounds
     x, y = land_cover["x"].values, land_cover["y"].values
     columns, rows = np.flatnonzero((x >= left) & (x <= right)), np.flatnonzero((y >= bottom) & (y <= top))
     times = land_cover["time"].dt.year.values if "time" in land_cover.dims else np.array([year])
     when = np.flatnonzero(times == year)
     if not columns.size or not rows.size or not when.size:
-        return 1.0
+        return 0, 0
     plane = land_cover.isel(time=int(when[0])) if "time" in land_cover.dims else land_cover
     codes = np.asarray(plane.transpose("y", "x").isel(y=rows, x=columns).data)
     inside = shapely.contains_xy(shape, *np.meshgrid(x[columns], y[rows]))
-    return float((codes[inside] == NO_DATA).mean()) if inside.any() else 1.0
+    return int(inside.sum()), int((codes[inside] == NO_DATA).sum())

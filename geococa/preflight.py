@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from geococa._files import replace_file
+from geococa.backscatter import open_backscatter
 from geococa.errors import GeococaError, InputRefused
 from geococa.features import bands_of
 from geococa.ground import ground_inputs, ground_of
@@ -183,6 +184,11 @@ def check_recipe(archive: str | os.PathLike[str], recipe: str | os.PathLike[str]
             rows.append(("ground", _ground_line(tiles, settings)))
         except GeococaError as error:
             faults.append(f"[features] {error}")
+    if settings.sar.path is not None:
+        try:
+            rows.append(("radar", _radar_line(tiles, settings)))
+        except GeococaError as error:
+            faults.append(f"[sar] {error}")
     for what, reader in (("zones", _zones_line), ("model", _model_line)):
         try:
             rows.append((what, reader(settings)))
@@ -199,6 +205,17 @@ def _ground_line(tiles: list[TileRef], settings: Recipe) -> str:
     for tile in tiles:
         ground_of(settings, tile.grid)
     return f"{', '.join(files)} serve {len(tiles)} tiles"
+
+
+def _radar_line(tiles: list[TileRef], settings: Recipe) -> str:
+    """Radar scenes of every tile, and what their numbers are."""
+    sar = settings.sar
+    assert sar.path is not None
+    found = [
+        open_backscatter(sar.path, tile.grid, tile=tile.tile, units=sar.units, quantity=sar.quantity) for tile in tiles
+    ]
+    kinds = sorted({f"{entry.quantity}, {entry.units}" for entry in found})
+    return f"{sum(len(entry.scenes) for entry in found)} scenes, {'; '.join(kinds)}"
 
 
 def _offsets(tiles: list[TileRef], settings: Recipe) -> tuple[str, list[str]]:

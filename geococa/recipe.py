@@ -194,6 +194,20 @@ class Features(_Section):
         return self
 
 
+class Sar(_Section):
+    """Radar backscatter beside the optical bands; features may then name vv and vh (linear power, yearly median)."""
+
+    path: Path | None = Field(
+        None, description="folder of calibrated GeoTIFFs on the tiles' grids, or of folders named like the tiles"
+    )
+    units: Literal["linear", "dB"] | None = Field(
+        None, description="units of the numbers; from the files' own words where not given, refused where they say none"
+    )
+    quantity: Literal["sigma0", "gamma0"] | None = Field(
+        None, description="what they were calibrated for; from the files' own words where not given"
+    )
+
+
 class ModelSettings(_Section):
     """The classifier: a model file, or samples to train one from."""
 
@@ -233,14 +247,13 @@ class Labels(_Section):
         5, description="side of the smoothing window in cells, odd; 1 = none"
     )
     stabilise: bool = Field(True, description="let the years inform each other (hidden Markov model)")
-    transitions: Literal["model", "estimate", "persistence"] = Field(
-        "model",
-        description="yearly transitions: of the model's samples where it has them (else 0.9 stay), estimated once on windows "
-        "of the whole archive, or 0.9 stay",
+    transitions: Literal["auto", "model", "estimate", "persistence"] = Field(
+        "auto",
+        description="yearly transitions: estimate = once, on windows of the whole archive; model = those of the model, where it "
+        "has none 0.9 stay; persistence = 0.9 stay; auto = estimate where the run trains its model, else model",
     )
-    evidence: Annotated[float, Field(gt=0, le=20)] | None = Field(
-        None,
-        description="weight of a year against those beside it; 4 with estimated transitions and 1 else, where not given",
+    evidence: Annotated[float, Field(gt=0, le=20)] = Field(
+        4.0, description="weight of a year against those beside it; 1 = most accurate map, more = fewer changes lost"
     )
     min_probability: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="pixels below it stay unclassified")
     min_area_ha: Annotated[float, Field(ge=0)] = Field(0.25, description="minimum mapping unit in hectares; 0 = none")
@@ -383,6 +396,7 @@ class Recipe(_Section):
     reflectance: Reflectance = Reflectance()
     composite: Composite = Composite()
     features: Features = Features()
+    sar: Sar = Sar()
     model: ModelSettings = ModelSettings()
     labels: Labels = Labels()
     layers: Layers = Layers()
@@ -425,6 +439,7 @@ class Recipe(_Section):
         changes: dict[str, Any] = {}
         for section, names in (
             ("model", ("path", "samples")),
+            ("sar", ("path",)),
             ("zones", ("path",)),
             ("assessment", ("samples", "truth")),
         ):
@@ -458,6 +473,8 @@ class Recipe(_Section):
         if self.clear_sky.haze:
             names += ["blue", "red", "nir", "swir16"]
         bands = bands_of(names)
+        if self.sar.path is not None:
+            bands -= {"vv", "vh"}
         # the broad near infrared of Sentinel-2 has no counterpart on Landsat
         return sorted({"nir08" if name == "nir" else name for name in bands} if self.reflectance.harmonise else bands)
 
@@ -466,6 +483,7 @@ class Recipe(_Section):
         values: dict[str, Any] = self.model_dump(mode="json")
         for section, names in (
             ("model", ("path", "samples")),
+            ("sar", ("path",)),
             ("zones", ("path",)),
             ("assessment", ("samples", "truth")),
         ):

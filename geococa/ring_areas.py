@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ring_table"]
 
+_FLICKER = ("flicker_ha", "decided_ha", "flicker_share")
+
 
 def ring_table(
     land_cover: xr.DataArray,
@@ -57,7 +59,7 @@ def ring_table(
         One row per zone, ring and year: ``zone``, ``ring``, ``from_m``, ``to_m`` (negative inside, ``-inf`` for the core), ``year``
         (-1 for a map without time), ``area_ha`` of the class, ``observed_ha``, ``unobserved_ha``, ``outside_ha`` (off the map),
         ``ring_ha``, ``class_share`` (class over observed, NaN where nothing was), ``change_ha`` (from the year before, on
-        ground observed in both; NaN in the first), ``flicker_share`` (as in `geococa.new_and_abandoned`, NaN in the first year),
+        ground observed in both; NaN in the first), ``flicker_ha``, ``decided_ha`` and ``flicker_share`` (as in `geococa.new_and_abandoned`),
         ``observed_years`` and ``observations``. Observed, unobserved and outside add up to ``ring_ha``.
 
     Raises
@@ -125,8 +127,11 @@ def _table(
     factor = closing_factor(share, support.total)[:, None]
     ground = np.divide(area, observed, out=np.full_like(area, np.nan), where=observed > 0)
     mean_dates = np.divide(dates, observed, out=np.full_like(area, np.nan), where=observed > 0)
-    flicker = np.full((rings, times), np.nan)
-    flicker[:, 1:] = support.columns()["flicker_share"].reshape(rings, times - 1)
+    steps = support.columns(factor[:, 0])
+    # a ring has one row more than steps: nothing came or went before the first year
+    lasts = {name: np.full((rings, times), 0.0 if name.endswith("_ha") else np.nan) for name in _FLICKER}
+    for name, part in lasts.items():
+        part[:, 1:] = steps[name].reshape(rings, times - 1)
     change[:, 0] = np.nan
     held = share.zones[["of", "ring", "from_m", "to_m"]].rename(columns={"of": "zone"})
     table = pd.DataFrame(held.loc[held.index.repeat(times)]).reset_index(drop=True)
@@ -139,7 +144,7 @@ def _table(
         "ring_ha": np.repeat(share.zone_ha[:, None], times, axis=1),
         "class_share": ground,
         "change_ha": change * factor,
-        "flicker_share": flicker,
+        **lasts,
         "observed_years": np.repeat(seen_years[:, None], times, axis=1),
         "observations": mean_dates if observations is not None else np.full_like(area, np.nan),
     }

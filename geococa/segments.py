@@ -197,8 +197,8 @@ class Segments:
         What a cell counts.
     connectivity : int
         4 or 8.
-    strip_rows : int
-        Rows of a strip. Results do not depend on it.
+    strip_rows : int, optional
+        Rows of a strip, 512 where not given. Results do not depend on it.
     keep : bool
         Hold the map and its runs in memory, instead of reading it and finding them again in every pass.
     threads : int
@@ -219,7 +219,7 @@ class Segments:
         weights: CellWeights,
         *,
         connectivity: int = 8,
-        strip_rows: int = 512,
+        strip_rows: int | None = None,
         keep: bool = True,
         threads: int = 1,
     ) -> None:
@@ -227,7 +227,8 @@ class Segments:
             raise InputRefused(f"connectivity must be 4 or 8, got {connectivity!r}")
         self._read, self._shape, self._weights = read, shape, weights
         self._diagonal = connectivity == 8
-        self._bounds = [(start, min(start + strip_rows, shape[0])) for start in range(0, shape[0], strip_rows)]
+        step = STRIP_ROWS if strip_rows is None else strip_rows
+        self._bounds = [(start, min(start + step, shape[0])) for start in range(0, shape[0], step)]
         self._threads = threads
         self._kept: list[Strip] | None = [] if keep else None
         self._numbers: list[np.ndarray] = []

@@ -277,8 +277,9 @@ def _neighbours(segments: Segments, least: int, gdal: bool) -> tuple[np.ndarray,
                 best,
                 small,
             )
-            pairs.append(small[:count].copy())
-        return first, foreign, best, pairs
+            pairs.append(small[:count])
+        waiting = [part[: kernels.waiting_pairs(part, first, foreign, best)].copy() for part in pairs]
+        return first, foreign, best, waiting
 
     neighbour = np.full(sizes.size, -1, dtype=np.int32)
     noted = []

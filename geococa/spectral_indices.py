@@ -11,7 +11,7 @@ import xarray as xr
 from geococa._checks import check_dims, check_kind, is_lazy
 from geococa.errors import InputRefused
 from geococa.feature_stack import as_features
-from geococa.formula_program import Program, compile_formulas, evaluate
+from geococa.formula_program import Fractions, Program, compile_formulas, evaluate
 from geococa.formulas import INDICES, Node, bands_in, parse_formula
 
 __all__ = ["bands_of", "spectral_features", "split_name"]
@@ -110,7 +110,7 @@ def spectral_features(composite: xr.Dataset, names: Sequence[str]) -> xr.DataArr
     return as_features(data, dims, labels, composite)
 
 
-def _per_block(bands: list[xr.DataArray], used: list[str], programs: list[Program], count: int) -> Any:
+def _per_block(bands: list[xr.DataArray], used: list[str], programs: list[Program | Fractions], count: int) -> Any:
     """Run the programs on numpy arrays now, on Dask arrays block by block later."""
     if not any(is_lazy(band) for band in bands):
         return _run(*(np.asarray(band.values) for band in bands), used=used, programs=programs, count=count)
@@ -127,7 +127,7 @@ def _per_block(bands: list[xr.DataArray], used: list[str], programs: list[Progra
     )  # fmt: skip
 
 
-def _run(*blocks: np.ndarray, used: list[str], programs: list[Program], count: int) -> np.ndarray:
+def _run(*blocks: np.ndarray, used: list[str], programs: list[Program | Fractions], count: int) -> np.ndarray:
     """Features ``(..., feature, y, x)`` of blocks ``(..., y, x)``."""
     shape = blocks[0].shape
     planes = [np.ascontiguousarray(block, dtype=np.float32).reshape(-1, shape[-2] * shape[-1]) for block in blocks]

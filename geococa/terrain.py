@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import xarray as xr
 
 from geococa._checks import check_dims
 from geococa.errors import GridMismatch, InputRefused
-from geococa.feature_stack import as_features
+from geococa.feature_stack import as_features, by_windows
 from geococa.grid import Grid
 from geococa.rasters import Header, read_header, read_window
 from geococa.transforms import place, transform_between, unit_m
@@ -122,11 +122,14 @@ def terrain_features(
     *,
     grid: Grid | None = None,
     window: Window | None = None,
+    chunks: Mapping[str, int] | None = None,
 ) -> xr.DataArray:
     """Compute height, slope and aspect from an elevation model.
 
     Slope and aspect are taken on the model's own cells; they and the heights are then brought onto another grid by bilinear
     interpolation (aspect by its two components). To interpolate heights first would show the interpolation in the slope.
+    A model with much smaller cells than the grid should be averaged to about the grid's cells before, since interpolation
+    looks at four cells only.
 
     Parameters
     ----------
@@ -141,6 +144,8 @@ def terrain_features(
     window : tuple of int, optional
         ``(row_start, row_stop, column_start, column_stop)`` of the grid, for work in blocks: each gives the same bytes as
         the whole.
+    chunks : mapping of str to int, optional
+        Rows and columns of lazy blocks by ``y`` and ``x``, ``{}`` for 512; nothing is read before they are computed.
 
     Returns
     -------
@@ -186,17 +191,32 @@ def terrain_features(
                 "a lazy elevation model can't be brought onto another grid; give the path of its file, or .load() it first"
             )
         data = _lazily(model, labels)[:, r0:r1, c0:c1]
+    elif chunks is not None:
+        if not model.covers_some_of(target):
+            raise _off_the_model(model, target)
+        data = by_windows(
+            lambda part: elevation_values(
+                model, labels, target, (r0 + part[0], r0 + part[1], c0 + part[2], c0 + part[3])
+            ),
+            len(labels),
+            (r1 - r0, c1 - c0),
+            chunks,
+        )
     else:
         data = elevation_values(model, labels, target, box)
         if np.isnan(data).all() and (window is None or not model.covers_some_of(target)):
-            raise InputRefused(
-                f"{model.name}: no height on the grid with the bounds {target.window(*box).bounds}; the model covers "
-                f"{model.grid.bounds} in {model.grid.crs.to_string()[:40]}, give one that covers the tile"
-            )
+            raise _off_the_model(model, target.window(*box))
     like = target.window(*box).attach(xr.DataArray(data[0], dims=("y", "x")))
     out = as_features(data, ("y", "x"), labels, like)
     out.attrs["units"] = "elevation m, slope and aspect degrees, aspect_sin and aspect_cos 1"
     return out
+
+
+def _off_the_model(model: Elevation, grid: Grid) -> InputRefused:
+    return InputRefused(
+        f"{model.name}: no height on the grid with the bounds {grid.bounds}; the model covers {model.grid.bounds} in "
+        f"{model.grid.crs.to_string()[:40]}, give one that covers the tile"
+    )
 
 
 def _checked(names: Sequence[str]) -> list[str]:
@@ -222,34 +242,30 @@ def elevation_values(model: Elevation, names: Sequence[str], grid: Grid, box: Wi
 
 def _layers(model: Elevation, box: Window) -> np.ndarray:
     """Height and its rise to the east and north, ``(3, rows, columns)``, of rows and columns of the model itself."""
-    from geococa._kernels import terrain
-
     r0, r1, c0, c1 = box
     rows, columns = model.grid.shape
     wide = (max(r0 - 1, 0), min(r1 + 1, rows), max(c0 - 1, 0), min(c1 + 1, columns))
-    heights = model.read(wide)
-    rise = np.empty((2, *heights.shape), np.float32)
-    terrain.horn_gradient(heights, rise)
-    crop = slice(r0 - wide[0], r1 - wide[0]), slice(c0 - wide[2], c1 - wide[2])
-    return np.stack([heights[crop], *_to_metres(rise[:, *crop], model.grid, box)])
+    return _rise(model.read(wide), model.grid, wide, box)
 
 
-def _to_metres(rise: Any, grid: Grid, box: Window) -> tuple[Any, Any]:
-    """Rise per cell right and down to rise per metre east and north."""
+def _rise(heights: np.ndarray, grid: Grid, wide: Window, box: Window) -> np.ndarray:
+    """Height and its rise in a box, of the heights of a box that is one cell wider where the grid goes on."""
+    from geococa._kernels import terrain
+
+    layers = np.empty((3, *heights.shape), np.float32)
+    layers[0] = heights
     a, b, _, d, e, _ = tuple(grid.transform)[:6]
-    right, down = rise[0], rise[1]
-    per_x = (right * np.float32(e) - down * np.float32(d)) if d else right * np.float32(e)
-    per_y = (down * np.float32(a) - right * np.float32(b)) if b else down * np.float32(a)
-    east, north = _unit_metres(grid, box)
-    determinant = a * e - b * d
-    return per_x / (determinant * east).astype(np.float32), per_y / (determinant * north).astype(np.float32)
+    terrain.horn_gradient(layers[0], np.array([a, b, d, e]), *_unit_metres(grid, wide), layers[1:])
+    r0, r1, c0, c1 = box
+    return layers[:, r0 - wide[0] : r1 - wide[0], c0 - wide[2] : c1 - wide[2]]
 
 
 def _unit_metres(grid: Grid, box: Window) -> tuple[np.ndarray, np.ndarray]:
     """Metres to a unit of the CRS along x and y, for each row (or each cell of a rotated grid)."""
-    if not grid.crs.is_geographic:
-        return np.float64(unit_m(grid.crs)).reshape(1, 1), np.float64(unit_m(grid.crs)).reshape(1, 1)
     r0, r1, c0, c1 = box
+    if not grid.crs.is_geographic:
+        metres = np.full((r1 - r0, 1), unit_m(grid.crs))
+        return metres, metres
     columns = np.arange(c0, c1) + 0.5 if grid.transform.d else np.zeros(1)
     latitude = (
         grid.transform.f + grid.transform.d * columns[None, :] + grid.transform.e * (np.arange(r0, r1) + 0.5)[:, None]
@@ -280,49 +296,29 @@ def _sampled(model: Elevation, grid: Grid, box: Window) -> np.ndarray:
     return out.reshape(3, r1 - r0, c1 - c0)
 
 
-def _features(layers: Any, names: Sequence[str]) -> np.ndarray:
+def _features(layers: np.ndarray, names: Sequence[str]) -> np.ndarray:
     """Named features of height and rise ``(3, rows, columns)``."""
-    height, east, north = layers
-    steepness = np.hypot(east, north)
-    level = steepness == 0
-    made: dict[str, Callable[[], Any]] = {
-        "elevation": lambda: height,
-        "slope": lambda: np.degrees(np.arctan(steepness)),
-        "aspect": lambda: np.where(level, np.float32(np.nan), _azimuth(-east, -north)),
-        # the ground faces the way it falls
-        "aspect_sin": lambda: np.where(level, np.float32(0), -east / np.where(level, np.float32(1), steepness)),
-        "aspect_cos": lambda: np.where(level, np.float32(0), -north / np.where(level, np.float32(1), steepness)),
-    }
-    return np.stack([made[name]() for name in names])
+    from geococa._kernels import terrain
 
-
-def _azimuth(east: Any, north: Any) -> Any:
-    degrees = np.degrees(np.arctan2(east, north)) % np.float32(360)
-    return np.where(degrees >= 360, np.float32(0), degrees)
+    out = np.empty((len(names), *layers.shape[1:]), np.float32)
+    terrain.describe_slopes(layers, np.array([TERRAIN.index(name) for name in names]), out)
+    return out
 
 
 def _lazily(model: Elevation, names: Sequence[str]) -> Any:
     import dask.array
 
-    def gradient(block: np.ndarray) -> np.ndarray:
-        from geococa._kernels import terrain
+    heights, grid = model.values, model.grid
+    starts = [np.cumsum((0, *sizes)) for sizes in heights.chunks]
+    rows, columns = grid.shape
 
-        heights = np.ascontiguousarray(block, np.float32)
-        rise = np.empty((2, *heights.shape), np.float32)
-        terrain.horn_gradient(heights, rise)
-        return rise
+    def block(grown: np.ndarray, block_id: tuple[int, int] = (0, 0)) -> np.ndarray:
+        (r0, r1), (c0, c1) = ((int(at[i]), int(at[i + 1])) for at, i in zip(starts, block_id[-2:], strict=True))
+        wide = (max(r0 - 1, 0), min(r1 + 1, rows), max(c0 - 1, 0), min(c1 + 1, columns))
+        return _features(_rise(np.asarray(grown, np.float32), grid, wide, (r0, r1, c0, c1)), names)
 
-    heights = model.values
     grown = dask.array.overlap.overlap(heights, depth=1, boundary="none")
-    rise = dask.array.map_blocks(
-        gradient,
-        grown,
-        dtype=np.float32,
-        new_axis=0,
-        chunks=((2,), *grown.chunks),
+    return dask.array.map_blocks(
+        block, grown, dtype=np.float32, new_axis=0, chunks=((len(names),), *heights.chunks),
         meta=np.empty((0, 0, 0), np.float32),
-    )
-    rise = dask.array.overlap.trim_internal(rise, {0: 0, 1: 1, 2: 1}, boundary="none")
-    rows, columns = model.grid.shape
-    east, north = _to_metres(rise, model.grid, (0, rows, 0, columns))
-    return _features((heights, east, north), names)
+    )  # fmt: skip

@@ -333,6 +333,14 @@ class Model:
         observed: np.ndarray = engine.observed(planes) if self.takes_missing else np.isfinite(planes).all(axis=0)
         return observed
 
+    def plane_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
+        """Return the float type in which values of ``dtype`` are classified: float32 where that changes no answer.
+
+        Small integers fit float32, but a pipeline's scaler computes with integers in double precision.
+        """
+        fits = dtype.kind in "iub" and dtype.itemsize <= 2 and not self.settings.get("scaling")
+        return np.dtype(np.float32 if fits or dtype == np.float32 else np.float64)
+
     def plane_labels(self, planes: np.ndarray) -> np.ndarray:
         """Indices into ``classes``, int32 ``(pixels,)``, -1 where rejected, of ``planes``; one thread.
 
@@ -434,11 +442,10 @@ class Model:
             )
         if values.dtype.kind not in "fiub":
             raise ModelRefused(f"features must be numbers, got {values.dtype}")
-        exact = values.dtype == np.float32 or (values.dtype.kind in "iub" and values.dtype.itemsize <= 2)
-        planes = np.ascontiguousarray(values.T, dtype=np.float32 if exact else np.float64)
+        planes = np.ascontiguousarray(values.T, dtype=self.plane_dtype(values.dtype))
         if self.kind in ("forest", "boosting") and np.isinf(planes).any():
             # a split of missing from other values stands at infinity in the source, at the largest number here
-            limit = float(np.finfo(np.float32 if exact else np.float64).max)
+            limit = float(np.finfo(planes.dtype).max)
             planes = np.clip(planes, -limit, limit)
         return planes
 

@@ -165,12 +165,19 @@ def sharpened(values: np.ndarray, inverse_prior: np.ndarray, evidence: float) ->
     out /= np.maximum(out.max(axis=1, keepdims=True), np.float32(1e-30))
     if evidence == int(evidence):
         # products give the same bytes on every processor, which a library's power does not
-        base = out.copy()
-        for _ in range(int(evidence) - 1):
-            out *= base
+        _to_power(out, int(evidence))
     else:
         np.power(out, np.float32(evidence), out=out)
     return out, np.ones_like(inverse_prior)
+
+
+def _to_power(values: np.ndarray, power: int) -> None:
+    """Raise values to a whole power in place, by squaring."""
+    base = values.copy() if power & (power - 1) else values
+    for bit in bin(power)[3:]:
+        values *= values
+        if bit == "1":
+            values *= base
 
 
 def _expectation_maximisation(

@@ -29,7 +29,7 @@ __all__ = ["EVIDENCE", "estimate_transitions", "persistence_matrix", "stabilise"
 _PIECE = 1 << 16
 """Pixels worked on at a time."""
 _TINY = 1e-15
-_SAMPLED_PIXELS = 200_000
+_SAMPLED_PIXELS = 40_000
 EVIDENCE = 4.0
 """Weight of a year beside an estimated matrix; benchmarks/stabilise.py compares others."""
 _FEWEST_STEPS = 50

@@ -49,7 +49,7 @@ def thresholds_of(model) -> list[np.ndarray]:
 def fitted(name: str, n_classes: int):
     """Return one estimator, fitted on 3,000 pixels."""
     X, y = training_pixels(3000, n_classes)
-    return fit(_unfitted(name), X, y)
+    return fit(unfitted(name), X, y)
 
 
 def fit(estimator, X: np.ndarray, y: np.ndarray):
@@ -61,7 +61,8 @@ def fit(estimator, X: np.ndarray, y: np.ndarray):
         return estimator.fit(X, y)
 
 
-def _unfitted(name: str):
+def unfitted(name: str):
+    """Return one estimator that is not fitted yet."""
     from sklearn import ensemble, pipeline, preprocessing, tree
 
     if name == "random_forest":

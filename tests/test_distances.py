@@ -116,6 +116,15 @@ def test_blocks_give_the_bytes_of_the_whole():
         assert Grid.from_xarray(part).same_as(GRID.window(*block.outer))
 
 
+def test_lazy_blocks_give_the_same_bytes():
+    sources = {"x": layer(*shapes_of("polygons", 5, 3))}
+    lazy = distance_features(sources, GRID, chunks={"y": 20, "x": 33})
+    assert lazy.chunks[1][0] == 20
+    np.testing.assert_array_equal(lazy.values, distance_features(sources, GRID).values)
+    with pytest.raises(InputRefused, match="time"):
+        distance_features(sources, GRID, chunks={"time": 1})
+
+
 @pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:32619", "EPSG:9377"])
 def test_the_crs_of_the_layer_does_not_matter(crs):
     shapes = shapes_of("lines", 10, 5)

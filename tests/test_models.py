@@ -9,10 +9,11 @@ import pickle  # noqa: TID251 - to make a hostile file, none is read
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geococa import model_file
+from geococa import classify, model_file
 from geococa.errors import InputRefused, ModelRefused
 from geococa.models import Model, read_model, train
 from tests.estimator_cases import (
@@ -24,6 +25,7 @@ from tests.estimator_cases import (
     source_answers,
     thresholds_of,
     training_pixels,
+    unfitted,
 )
 
 TREES = (
@@ -38,7 +40,15 @@ TREES = (
     "xgboost",
     "catboost",
 )
-TAKES_NAN = ("random_forest", "extra_trees", "decision_tree", "hist_gradient_boosting", "lightgbm", "xgboost", "catboost")
+TAKES_NAN = (
+    "random_forest",
+    "extra_trees",
+    "decision_tree",
+    "hist_gradient_boosting",
+    "lightgbm",
+    "xgboost",
+    "catboost",
+)
 TAKES_INFINITY = ("hist_gradient_boosting", "wide_hist_gradient_boosting", "lightgbm", "catboost")
 
 
@@ -121,6 +131,22 @@ def test_scaled_pipelines_round_as_their_scalers_do(name, dtype):
     estimator, model = converted(name, 3)
     X = (training_pixels(20_000, 2, seed=3)[0] * 3).astype(dtype)
     assert_same_answers(estimator, model, X, 1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16])
+@pytest.mark.parametrize("name", ["standard_scaled_forest", "min_max_scaled_boosting"])
+def test_scaled_pipelines_take_integers_in_double_precision_as_their_scalers_do(name, dtype):
+    # thresholds lie midway between integers only before scaling: in single precision hundreds go the wrong way
+    X, y = training_pixels(3000, 5)
+    X = np.clip(X * 20 + 80, 0, 255).astype(dtype)
+    estimator = fit(unfitted(name), X, y)
+    model = Model.from_estimator(estimator, features=FEATURES, classes=CLASSES)
+    assert_same_answers(estimator, model, X, 1e-12)
+    planes = xr.DataArray(
+        X.T.reshape(len(FEATURES), 50, 60), dims=("feature", "y", "x"), coords={"feature": [*FEATURES]}
+    )
+    labels = classify(planes, model, output="labels")
+    assert np.array_equal(labels.values.ravel() - 1, source_answers(estimator, X)[0])
 
 
 @pytest.mark.parametrize("which", ["QuadraticDiscriminantAnalysis", "GaussianNB"])
@@ -471,6 +497,24 @@ def test_a_node_with_two_parents_is_refused(file_bytes, tmp_path):
     arrays["left"] = np.where(arrays["left"] >= 0, arrays["right"], -1).astype(np.int32)
     (tmp_path / "m").write_bytes(resealed(header, model_file._pack(arrays)))
     with pytest.raises(ModelRefused, match="exactly one"):
+        read_model(tmp_path / "m")
+
+
+@pytest.mark.parametrize("huge", [2**70, -(2**70), 10**400])
+def test_integers_that_no_float_holds_are_refused(huge, file_bytes, tmp_path):
+    header, arrays = opened(file_bytes["boosting"])
+    header["settings"]["slope"] = huge
+    (tmp_path / "m").write_bytes(resealed(header, model_file._pack(arrays)))
+    with pytest.raises(ModelRefused, match="slope must be a positive number"):
+        read_model(tmp_path / "m")
+
+
+def test_a_class_name_with_a_nul_is_refused(file_bytes, tmp_path):
+    # numpy drops NULs at the end of a text, so predict would give a class that the model does not have
+    header, arrays = opened(file_bytes["boosting"])
+    header["classes"][0] = "coca\0"
+    (tmp_path / "m").write_bytes(resealed(header, model_file._pack(arrays)))
+    with pytest.raises(ModelRefused, match="NUL"):
         read_model(tmp_path / "m")
 
 

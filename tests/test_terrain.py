@@ -12,6 +12,7 @@ import xarray as xr
 from geococa.errors import CRSMismatch, GridMismatch, InputRefused
 from geococa.features import spectral_features, terrain_features
 from geococa.grid import Grid
+from geococa.terrain import Elevation
 from tests import oracles_terrain as oracle
 
 UTM = Grid("EPSG:32618", (30, 0, 600_000, 0, -30, 300_000), (40, 50))
@@ -195,6 +196,20 @@ class TestOtherGrids:
                 np.testing.assert_array_equal(part.values[:, *block.crop], whole.values[:, *block.target])
                 inner = Grid.from_xarray(part)
                 assert inner.same_as(grid.window(*block.outer))
+
+    def test_lazy_blocks_read_nothing_early_and_give_the_same_bytes(self, tmp_path, monkeypatch):
+        path = write(tmp_path / "dem.tif", oracle.hills(UTM.shape))
+        whole = terrain_features(path, EVERY, grid=self.tile)
+        read = []
+        monkeypatch.setattr(
+            Elevation, "read", lambda model, box, keep=Elevation.read: read.append(box) or keep(model, box)
+        )
+        lazy = terrain_features(path, EVERY, grid=self.tile, chunks={"y": 17, "x": 20})
+        assert not read
+        assert lazy.chunks[1][0] == 17
+        np.testing.assert_array_equal(lazy.values, whole.values)
+        part = terrain_features(path, EVERY, grid=self.tile, window=(5, 30, 8, 50), chunks={})
+        np.testing.assert_array_equal(part.values, whole.values[:, 5:30, 8:50])
 
     def test_beyond_the_model_there_is_no_height(self):
         grid = Grid(UTM.crs, (30, 0, 600_000 - 300, 0, -30, 300_000), (10, 30))

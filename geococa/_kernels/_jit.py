@@ -8,6 +8,7 @@ lets the compiler assume that NaN does not occur, and here NaN is data.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import warnings
 from collections.abc import Callable
@@ -29,7 +30,7 @@ def _cache_directory() -> Path | None:
     """
     chosen = os.environ.get("NUMBA_CACHE_DIR")
     try:
-        base = Path(chosen) if chosen else Path(platformdirs.user_cache_dir("geococa")) / "numba"
+        base = Path(chosen) if chosen else Path(platformdirs.user_cache_dir("geococa")) / "numba" / _source_digest()
         base.mkdir(parents=True, exist_ok=True, mode=0o700)
         status = base.stat()
         if hasattr(os, "getuid") and (status.st_uid != os.getuid() or status.st_mode & 0o022):
@@ -45,6 +46,18 @@ def _cache_directory() -> Path | None:
         )
         return None
     return base
+
+
+def _source_digest() -> str:
+    """Digest of all kernels.
+
+    Numba compiles a kernel anew when its own file changes, but not when only a core changes that it takes from
+    another file; kernels of two versions must not share a folder.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _set_up_cache() -> bool:

@@ -219,7 +219,7 @@ def area_nodes(pieces: np.ndarray, piece: int, step: int, scale: float, nodes: n
                 place -= piece
                 p += 1
             a, b, c = pieces[y, p, 0], pieces[y, p, 1], pieces[y, p, 2]
-            node = np.int64(np.rint((a + place * (b + place * c)) * scale))
+            node = int(np.rint((a + place * (b + place * c)) * scale))
             if n > 0:
                 total += before * (step * step - ramp) + node * ramp
             nodes[y, n] = node

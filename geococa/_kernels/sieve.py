@@ -16,7 +16,7 @@ import numpy as np
 
 from geococa._kernels._jit import inline, kernel
 
-__all__ = ["link_neighbours", "merge_neighbours", "resolve_chains", "spread_targets"]
+__all__ = ["link_neighbours", "merge_neighbours", "resolve_chains", "spread_targets", "waiting_pairs"]
 
 _AT = np.uint64
 """Type of an index that cannot be negative, which spares the test for one that counts from the end."""
@@ -196,6 +196,32 @@ def link_neighbours(
             place = _place(a, own, foreign)
             best[place] = _larger(b, best[place], sizes, codes, gdal)
     return count
+
+
+@kernel
+def waiting_pairs(pairs: np.ndarray, own: int, foreign: np.ndarray, best: np.ndarray) -> int:
+    """Move the pairs that may still matter to the front: those in which one has no large neighbour in the strip.
+
+    Parameters
+    ----------
+    pairs : ndarray of int32, shape (pairs, 2)
+        Changed in place.
+    own, foreign, best
+        As in `link_neighbours`, after all rows of the strip.
+
+    Returns
+    -------
+    int
+        Number of pairs that may matter.
+    """
+    kept = 0
+    for pair in range(pairs.shape[0]):
+        a, b = pairs[_AT(pair), 0], pairs[_AT(pair), 1]
+        if best[_place(a, own, foreign)] < 0 or best[_place(b, own, foreign)] < 0:
+            pairs[_AT(kept), 0] = a
+            pairs[_AT(kept), 1] = b
+            kept += 1
+    return kept
 
 
 @kernel

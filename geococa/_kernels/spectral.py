@@ -25,6 +25,7 @@ __all__ = [
     "STRIP_BYTES",
     "SUBTRACT",
     "TANH",
+    "run_fractions",
     "run_program",
     "run_single",
 ]
@@ -33,9 +34,9 @@ STRIP_BYTES = 4096
 """Length of a strip: long enough to hide the cost of choosing an operation, short enough for a dozen strips to stay
 in the first- and second-level cache (measured for 0.5 to 16 KiB: 4 KiB was fastest for float32 and float64)."""
 
-BLOCK = 65536
+BLOCK = 32768
 """Pixels of a block, whose bands are gathered in one array: to choose one of a tuple of arrays takes numba longer than
-the arithmetic on a strip."""
+the arithmetic on a strip. Long enough for a call to cost little beside it, short enough to stay in the cache."""
 OUTPUT = 1 << 20
 """Row from which on a step of `run_single` writes to the output."""
 
@@ -144,7 +145,7 @@ def run_program(
     Parameters
     ----------
     bands : numpy.ndarray
-        ``(bands, BLOCK)``, NaN = not observed; its dtype, float32 or float64, is the precision of the arithmetic.
+        float32 ``(bands, BLOCK)``, NaN = not observed.
     count : int
         Pixels of the block.
     code : numpy.ndarray
@@ -153,7 +154,7 @@ def run_program(
     constants : numpy.ndarray
         float64 ``(k,)``; constant ``j`` is in row ``j`` of ``scratch``, which no step writes.
     scratch : numpy.ndarray
-        ``(rows, width)``, dtype as bands.
+        ``(rows, width)``; its dtype, float32 or float64, is the precision of the arithmetic.
     begin : int
         First pixel of the block in ``out``.
     out : numpy.ndarray
@@ -215,3 +216,56 @@ def run_single(
                 _binary(op, left, _row(bands, scratch, b, start, m), target)
             if to >= OUTPUT and op != NORMALISE:
                 _store(target, target)
+
+
+@inline
+def _fraction(
+    a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray, top: np.ndarray, bottom: np.ndarray, out: np.ndarray
+) -> None:
+    t0, t1, t2, t3, t4 = top[0], top[1], top[2], top[3], top[4]
+    b0, b1, b2, b3, b4 = bottom[0], bottom[1], bottom[2], bottom[3], bottom[4]
+    for i in range(len(out)):
+        w, x, y, z = np.float64(a[i]), np.float64(b[i]), np.float64(c[i]), np.float64(d[i])
+        value = np.float32(
+            (((t0 * w + t1 * x) + (t2 * y + t3 * z)) + t4) / (((b0 * w + b1 * x) + (b2 * y + b3 * z)) + b4)
+        )
+        out[i] = value if abs(value) < np.float32(np.inf) else np.float32(np.nan)
+
+
+@kernel
+def run_fractions(
+    bands: np.ndarray,
+    count: int,
+    terms: np.ndarray,
+    top: np.ndarray,
+    bottom: np.ndarray,
+    targets: np.ndarray,
+    begin: int,
+    out: np.ndarray,
+) -> None:
+    """Compute ratios of two linear combinations of four bands, in float64, each in one pass.
+
+    Parameters
+    ----------
+    bands, count, begin, out
+        As in `run_program`.
+    terms : numpy.ndarray
+        int64 ``(formulas, 4)``: rows of ``bands``.
+    top, bottom : numpy.ndarray
+        float64 ``(formulas, 5)``: factors of the four bands, and the constant.
+    targets : numpy.ndarray
+        int64 ``(formulas,)``: rows of ``out``.
+    """
+    width = STRIP_BYTES // 4
+    for start in range(0, count, width):
+        m = min(width, count - start)
+        for f in range(terms.shape[0]):
+            _fraction(
+                bands[terms[f, 0]][start : start + m],
+                bands[terms[f, 1]][start : start + m],
+                bands[terms[f, 2]][start : start + m],
+                bands[terms[f, 3]][start : start + m],
+                top[f],
+                bottom[f],
+                out[targets[f]][begin + start : begin + start + m],
+            )
