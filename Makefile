@@ -54,7 +54,8 @@ format: $(STAMP)  ## format the code
 
 bench: $(STAMP)  ## time every stage beside its peers
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench]'
-	for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+	for script in benchmarks/bench_*.py; do $(BIN)/python -m benchmarks.$$(basename $$script .py) || exit 1; done
+	$(BIN)/python benchmarks/tables.py
 
 samples: $(STAMP)  ## make sample_tiles/ again
 	$(BIN)/geococa simulate sample_tiles --overwrite

@@ -1,4 +1,4 @@
-"""Classification beside the libraries a user would pick: python benchmarks/bench_classification.py [--pixels 1000000].
+"""Classification beside the libraries a user would pick: python -m benchmarks.bench_classification [--pixels 1000000].
 
 All run in one process, in turn, on the same arrays and with the same number of threads; labels and probabilities are
 compared in the same run. Rates are in million pixels a second (Mpx/s), medians over the rounds; a ratio is the
@@ -12,19 +12,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import tempfile
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import date
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
 from scipy import ndimage
 
+from benchmarks.machine import machine_facts
 from geococa.classification import classify
 from geococa.models import Model
 
@@ -342,25 +341,12 @@ def main() -> None:
             result = measure(make(name), options.rounds, options.pixels, threads)
             report(result)
             results.append(result)
+    if options.only:
+        return
     folder = Path(__file__).parent / "results"
     folder.mkdir(exist_ok=True)
-    machine = {
-        "date": date.today().isoformat(),
-        "processor": processor(),
-        "threads": threads,
-        "python": platform.python_version(),
-    }
-    (folder / "classification.json").write_text(json.dumps({"machine": machine, "cases": results}, indent=1) + "\n")
-
-
-def processor() -> str:
-    """Name of the processor, where the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next(
-        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
+    (folder / "classification.json").write_text(
+        json.dumps({"machine": machine_facts(threads), "cases": results}, indent=1) + "\n"
     )
 
 

@@ -11,11 +11,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import time
 import warnings
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numba
@@ -25,6 +23,7 @@ import shapely
 import xarray as xr
 from scipy.ndimage import gaussian_filter
 
+from benchmarks.machine import machine_facts
 from geococa.distances import prepare_distances
 from geococa.features import spectral_features, terrain_features, texture_features
 from geococa.formula_program import compile_formulas, evaluate
@@ -228,13 +227,6 @@ def bench_distance(side: int, part: int, repeats: int) -> dict:
                 {"geococa": side**2, "shapely tree": part**2}, {"shapely tree": gap})  # fmt: skip
 
 
-def processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()
-    )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--side", type=int, default=2048, help="side of the image for the indices, cells")
@@ -248,10 +240,7 @@ def main() -> None:
         bench_terrain(1024, options.repeats),
         bench_distance(512, 128, options.repeats),
     ]
-    machine = {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"), "processor": processor(), "threads": 1,
-        "python": platform.python_version(), "processors": os.cpu_count(), "load": os.getloadavg()[0],
-    }  # fmt: skip
+    machine = machine_facts(1) | {"processors": os.cpu_count(), "load": os.getloadavg()[0]}
     for entry in cases:
         print(json.dumps(entry, indent=2))
     options.out.parent.mkdir(exist_ok=True)

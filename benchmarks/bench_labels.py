@@ -1,4 +1,4 @@
-"""Label stages beside the tools a user would pick: python benchmarks/bench_labels.py [--side 10980].
+"""Label stages beside the tools a user would pick: python -m benchmarks.bench_labels [--side 10980].
 
 All run in one process, in turn, on the same map (a Sentinel-2 tile has 10980 cells a side), and their answers are
 compared in the same run. Rates are in million pixels a second (Mpx/s), medians over the rounds; a ratio is the median
@@ -12,11 +12,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ import xarray as xr
 from rasterio.features import sieve as rasterio_sieve
 from scipy import ndimage
 
+from benchmarks.machine import machine_facts
 from geococa.grid import Grid
 from geococa.legend import as_land_cover
 from geococa.segments import CellWeights, Segments
@@ -257,25 +256,10 @@ def main() -> None:
         return
     folder = Path(__file__).parent / "results"
     folder.mkdir(exist_ok=True)
-    machine = {
-        "date": date.today().isoformat(),
-        "processor": processor(),
-        "threads": options.threads,
-        "python": platform.python_version(),
-        "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+    machine = machine_facts(options.threads) | {
+        "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     }
     (folder / "labels.json").write_text(json.dumps({"machine": machine, "cases": results}, indent=1) + "\n")
-
-
-def processor() -> str:
-    """Name of the processor, where the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next(
-        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
-    )
 
 
 if __name__ == "__main__":

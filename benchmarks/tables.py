@@ -40,7 +40,7 @@ def table(results: dict) -> str:
 
 def agreement(peer: dict, case: dict) -> str:
     """What the comparison of answers found, in words."""
-    if "own" in peer["name"]:
+    if "(own " in peer["name"]:
         return "another model"
     found = peer["agreement"]
     if "probabilities" in case["case"] or found < 0.5:

@@ -3,7 +3,7 @@
 Monte Carlo on series without trend (white and AR(1) noise of phi 0.3, 0.5 and 0.7) and with one. The table that it prints is the one in
 docs/trend_levels.md:
 
-    python benchmarks/trend_levels.py --series 20000 --write docs/trend_levels.md
+    python -m benchmarks.trend_levels --series 20000 --write docs/trend_levels.md
 
 pymannkendall, where it is installed, stands beside. A smaller number of series serves the test suite.
 """

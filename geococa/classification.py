@@ -71,6 +71,11 @@ def classify(
     >>> classify(ndvi, model, output="labels").values.tolist()
     [[1, 2, 255]]
     """
+    if not hasattr(model, "plane_labels"):
+        raise ModelRefused(
+            f"expected a geococa Model, got {type(model).__name__}; read one with geococa.read_model(path), or convert an "
+            "estimator with geococa.Model.from_estimator(fitted)"
+        )
     output = _output(output, model)
     check_kind(features, "features")
     check_dims(features, "feature", "y", "x", optional=("time",))
@@ -90,7 +95,7 @@ def _output(asked: str | None, model: Model) -> str:
         raise InputRefused(f"output must be 'probability', 'fraction', 'labels' or 'both', got {asked!r}")
     if asked in ("probability", "fraction") and asked != model.output:
         raise ModelRefused(
-            f"this model gives class {model.output}s, not {asked}s: the probability that a pixel is coca is not the "
+            f"this model gives a {model.output} of each class, not a {asked}: the probability that a pixel is coca is not the "
             f"share of it that is coca; use output={model.output!r}, or train a model of the other sort"
         )
     return asked

@@ -527,14 +527,19 @@ def _read_land_cover(path: Path, classes: str | None, nodata: int | None) -> Any
             raise InputRefused(f"{path} does not carry class names; name its codes with --classes 1=coca,2=forest,...")
         return raster
     try:
-        pairs = {int(code): name.strip() for code, name in (part.split("=") for part in classes.split(","))}
+        pairs = [(int(code), name.strip()) for code, name in (part.split("=") for part in classes.split(","))]
     except ValueError:
         raise click.BadParameter(f"expected --classes 1=coca,2=forest,... got {classes!r}") from None
-    return as_land_cover(_whole_codes(raster, path), pairs, nodata=nodata)
+    if len({code for code, _ in pairs}) < len(pairs):
+        raise click.BadParameter(f"each code once in --classes, got {classes!r}")
+    try:
+        return as_land_cover(_whole_codes(raster, path, nodata), dict(pairs), nodata=nodata)
+    except InputRefused as error:
+        raise error if str(path) in str(error) else InputRefused(f"{path}: {error}") from None
 
 
-def _whole_codes(raster: Any, path: Path) -> Any:
-    """Class codes stored as floats, as integers; what is NaN becomes no data."""
+def _whole_codes(raster: Any, path: Path, nodata: int | None) -> Any:
+    """Class codes stored as floats, as integers; what is NaN, or the file's own no-data value, becomes no data."""
     import numpy as np
 
     from geococa.errors import InputRefused
@@ -542,15 +547,25 @@ def _whole_codes(raster: Any, path: Path) -> Any:
     if raster.dtype.kind != "f":
         return raster
     values = raster.values
-    seen = ~np.isnan(values)
+    fills = [
+        nodata,
+        *(source.get(key) for source in (raster.attrs, raster.encoding) for key in ("_FillValue", "nodata")),
+    ]
+    seen = ~np.isnan(values) & ~np.isin(values, [fill for fill in fills if fill is not None])
     wrong = values[seen & ((values != np.rint(values)) | (np.abs(values) > 2**31 - 1))]
     if wrong.size:
         raise InputRefused(
             f"{path} holds {float(wrong[0]):g}, which is no class code; give a classified map, not an index or probabilities"
         )
     if not seen.all() and (values[seen] == 255).any():
-        raise InputRefused(f"{path} has both NaN and code 255, which means no data here; give the class another code")
-    return raster.copy(data=np.where(seen, values, 255).astype(np.int32))
+        raise InputRefused(
+            f"{path} has both missing cells and code 255, which means no data here; give the class another code"
+        )
+    plain = raster.copy(data=np.where(seen, values, 255).astype(np.int32))
+    for source in (plain.attrs, plain.encoding):
+        for key in ("_FillValue", "nodata"):
+            source.pop(key, None)
+    return plain
 
 
 def _print_table(table: pd.DataFrame, as_json: bool, *, csv: bool = False) -> None:

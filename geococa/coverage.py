@@ -17,11 +17,11 @@ import xarray as xr
 
 from geococa.area_density import ELLIPSOIDAL
 from geococa.coverage_file import coverage_key, read_coverage, write_coverage
-from geococa.errors import CRSMismatch, GridMismatch, InputRefused, ZoneError
+from geococa.errors import CRSMismatch, GridMismatch, ZoneError
 from geococa.grid import Grid
 from geococa.polygons import Rings, into_pixels, rings_of
 from geococa.transforms import to_lonlat
-from geococa.zone_shapes import ZoneShapes, measured_ha, shapes_on_grid
+from geococa.zone_shapes import ZoneShapes, measured_ha, named_zones, shapes_on_grid
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
@@ -174,7 +174,7 @@ class Coverage:
         ...     Coverage.load(path, zones, grid)
         <Coverage: 1 zones on 2 x 2 cells, 1 strips, 1 spans, 1 border cells>
         """
-        zones = _named(zones)
+        zones = named_zones(zones)
         a = read_coverage(Path(path), coverage_key(zones, grid, owned), len(zones), grid.shape)
         rings = Rings(a["ring_x"], a["ring_y"], a["ring_offsets"], a["ring_hole"], a["zone_rings"])
         sparse = (
@@ -300,7 +300,7 @@ def coverage_fraction(
     array([[0. , 0. ],
            [1. , 0.5]])
     """
-    zones = _named(zones)
+    zones = named_zones(zones)
     shapes, pixels = shapes_on_grid(zones, grid, owned)
     arrays = _sweep(pixels, grid.shape, zones, threads)
     share = Coverage(zones, grid, *arrays, pixels, shapes, {}, owned)
@@ -338,24 +338,6 @@ def dense_fractions(geometries: Any, grid: Grid, *, threads: int = 1) -> Float:
     out = np.zeros((len(pixels), *grid.shape))
     coverage.fill_dense(*arrays, 0, out)
     return out
-
-
-def _named(zones: GeoDataFrame) -> GeoDataFrame:
-    if not hasattr(zones, "geometry") or not hasattr(zones, "crs"):
-        raise InputRefused(f"zones must be a GeoDataFrame, got {type(zones).__name__}; geococa.read_zones makes one")
-    if zones.crs is None:
-        raise CRSMismatch(
-            "the zones have no coordinate reference system; set the one they were drawn in with zones.set_crs(...)"
-        )
-    if len(zones) == 0:
-        raise ZoneError("there are no zones")
-    if "zone" not in zones.columns:
-        frame = zones.to_frame("geometry") if not hasattr(zones, "columns") else zones
-        zones = frame.assign(zone=[str(name) for name in frame.index])
-    if zones["zone"].duplicated().any():
-        again = zones.loc[zones["zone"].duplicated(), "zone"].unique()[:5].tolist()
-        raise ZoneError(f"zone names must be unique, {again} occur more than once; rename them or dissolve the zones")
-    return zones
 
 
 def _tasks(rings: Rings, rows: int, threads: int) -> Iterable[tuple[int, int, int, int]]:

@@ -16,8 +16,7 @@ from geococa.mixtures import linear_features, mixture_table
 from geococa.model_checks import independent
 from geococa.model_file import plain
 from geococa.training import Fitted, class_order, feature_columns, library_versions, usable_rows
-from geococa.training_methods import TrainingData, take_options
-from geococa.training_methods import _fit_estimator as fit_estimator
+from geococa.training_methods import TrainingData, fit_estimator, naming_faults, take_options
 from geococa.tree_arrays import Parts
 
 __all__ = ["FRACTION_METHODS", "fit_fractions", "fraction_columns"]
@@ -70,7 +69,8 @@ def fit_fractions(
     weight = table["weight"].to_numpy(dtype=np.float64) if "weight" in table.columns else None
     chosen.pop("mixtures", None)
     data = TrainingData(X, fraction, weight, order, seed, threads or os.cpu_count() or 1)
-    parts, used = FRACTION_METHODS[method](data, names, chosen)
+    with naming_faults(method, options):
+        parts, used = FRACTION_METHODS[method](data, names, chosen)
     mean = np.average(fraction, axis=0, weights=weight)
     provenance = {
         "method": method,

@@ -88,6 +88,8 @@ class Legend:
         pairs = dict(classes) if isinstance(classes, Mapping) else dict(enumerate(classes, start=1))
         names = tuple(str(name) for name in pairs.values())
         given = colors or {}
+        if unknown := sorted(set(given) - set(names)):
+            raise InputRefused(f"colours are given for {unknown}, the classes are {', '.join(names)}")
         chosen = tuple(given.get(name, PALETTE.get(name, _SPARE[i % len(_SPARE)])) for i, name in enumerate(names))
         return cls(names, tuple(int(code) for code in pairs), chosen)
 
@@ -142,7 +144,7 @@ def as_land_cover(
         ``{code: name}``; a sequence names the codes 1, 2, 3, ...
     nodata : int, optional
         Label that means "not observed"; read from the array's ``_FillValue`` or ``nodata`` where not given.
-        Never guessed from the values.
+        Never guessed from the values. A no-data value of the file that ``classes`` names counts as that class.
 
     Returns
     -------
@@ -152,7 +154,7 @@ def as_land_cover(
     Raises
     ------
     InputRefused
-        Labels are not integers, or hold a value that ``classes`` does not name.
+        Labels are not integers, or hold a value that ``classes`` does not name, or ``nodata`` is a class.
 
     Examples
     --------
@@ -174,6 +176,10 @@ def as_land_cover(
             "replacing NaN by a no-data code"
         )
     legend = Legend.of(classes)
+    if nodata is not None and nodata in legend.codes:
+        raise InputRefused(
+            f"nodata={nodata} is also the code of {legend.names[legend.codes.index(nodata)]!r}; a code means either"
+        )
     lookup_values = np.asarray([*legend.codes, *([fill] if fill is not None else [])], dtype=np.int64)
 
     def recode(block: np.ndarray) -> np.ndarray:

@@ -31,7 +31,7 @@ from geococa.report import write_report
 from geococa.samples import read_samples
 from geococa.tiles import read_raster
 from geococa.trends import area_trend
-from geococa.zones import coverage_fraction, own_tiles
+from geococa.zones import coverage_fraction, own_tiles, valid_footprint
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
@@ -335,9 +335,13 @@ def publish_run(folder: Path, target: Path, *, minimum_plots: int = 5, include_p
 
 
 def _owned_only(maps: Mapping[str, xr.DataArray], strip: int = 512) -> dict[str, xr.DataArray]:
-    """Blank the ground of each tile's map that another tile owns, so that no patch is counted twice."""
+    """Blank the ground of each tile's map that another tile owns, so that no patch is counted twice.
+
+    As in the run itself, ground belongs to a tile that saw it.
+    """
     grids = {tile: Grid.from_xarray(land_cover) for tile, land_cover in maps.items()}
-    owners = own_tiles(grids)
+    seen = {tile: valid_footprint(land_cover) for tile, land_cover in maps.items()} if len(maps) > 1 else None
+    owners = own_tiles(grids, footprints=seen)
     return {tile: own_ground(land_cover, owners, tile, strip=strip) for tile, land_cover in maps.items()}
 
 

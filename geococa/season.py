@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from geococa.errors import InputRefused
 from geococa.feature_stack import as_features
 from geococa.spectral_indices import spectral_features, split_name
 
-__all__ = ["SEASON_STATISTICS", "index_series", "season_features"]
+__all__ = ["SEASON_STATISTICS", "index_series", "map_series", "season_features", "stack_years"]
 
 SEASON_STATISTICS = (
     "p10", "p50", "p90", "amplitude", "std", "slope", "drops", "drop_depth", "drop_spread_days", "recovery_days",
@@ -84,14 +84,16 @@ def season_features(
         start = pd.Timestamp(year=int(times[years == year][0].year), month=1, day=1)
         days = np.asarray((times[years == year] - start) / pd.Timedelta(days=1), dtype=float)
         seasons.append((np.flatnonzero(years == year), days))
-    settings = {
+    settings: dict[str, Any] = {
         "rows": [STATISTICS.index(name) for name in statistics],
         "fewest": int(min_observations), "depth": float(drop_depth), "within": float(drop_days),
     }  # fmt: skip
-    parts = [_one_season(series.isel(time=where), days, settings) for where, days in seasons]
+    parts = [
+        map_series(_season, series.isel(time=where), len(statistics), days=days, **settings) for where, days in seasons
+    ]
     labels = [f"{label}_{name}" for name in statistics]
     ends = pd.DatetimeIndex([f"{year}-12-31" for year in np.unique(years)]).astype("datetime64[ns]")
-    data = _stack(parts)
+    data = stack_years(parts)
     like = series.isel(time=0, drop=True).expand_dims(time=ends)
     return as_features(data, ("time", "y", "x"), labels, like)
 
@@ -107,16 +109,17 @@ def index_series(reflectance: xr.Dataset | xr.DataArray, index: str) -> tuple[st
     return split_name(index)[0], series
 
 
-def _one_season(series: xr.DataArray, days: np.ndarray, settings: Mapping[str, Any]) -> Any:
+def map_series(work: Any, series: xr.DataArray, planes: int, **settings: Any) -> Any:
+    """Apply ``work`` to a series ``(time, y, x)``, which makes ``planes`` planes of it; later for Dask arrays."""
     if not is_lazy(series):
-        return _season(np.asarray(series.values), days=days, **settings)
+        return work(np.asarray(series.values), **settings)
     import dask.array
 
     data: Any = series.data.rechunk({0: -1})
+    meta = np.empty((0, 0, 0), np.float32)
     return dask.array.map_blocks(
-        _season, data, days=days, **settings, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32),
-        chunks=((len(settings["rows"]),), *data.chunks[1:]),
-    )  # fmt: skip
+        work, data, dtype=np.float32, meta=meta, chunks=((planes,), *data.chunks[1:]), **settings
+    )
 
 
 def _season(
@@ -131,7 +134,8 @@ def _season(
     return out[rows].reshape(len(rows), height, width)
 
 
-def _stack(parts: list[Any]) -> Any:
+def stack_years(parts: list[Any]) -> Any:
+    """Stack the arrays of some years, Dask if they are."""
     if isinstance(parts[0], np.ndarray):
         return np.stack(parts)
     import dask.array

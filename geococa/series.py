@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from geococa._checks import is_lazy, positive
+from geococa._checks import positive
 from geococa.errors import InputRefused
 from geococa.feature_stack import as_features
-from geococa.season import index_series
+from geococa.season import index_series, map_series, stack_years
 from geococa.series_names import LAST_DAY, series_name
 
 __all__ = ["series_features"]
@@ -82,13 +82,16 @@ def series_features(
         raise InputRefused("a series needs dates in increasing order; sort it with .sortby('time')")
     ends, days = _periods(times, year_start)
     targets = np.arange(1.0, LAST_DAY, step)
-    settings = {"targets": targets, "within": within, "half": step / 2, "linear": method == "linear"}
+    settings: dict[str, Any] = {"targets": targets, "within": within, "half": step / 2, "linear": method == "linear"}
     years = np.unique(ends)
-    parts = [_one_year(series.isel(time=np.flatnonzero(ends == year)), days[ends == year], settings) for year in years]
+    parts = [
+        map_series(_resample, series.isel(time=ends == year), targets.size, days=days[ends == year], **settings)
+        for year in years
+    ]
     labels = [series_name(label, int(day)) for day in targets]
     dates = pd.DatetimeIndex([f"{year}-12-31" for year in years]).astype("datetime64[ns]")
     like = series.isel(time=0, drop=True).expand_dims(time=dates)
-    return as_features(_stack(parts), ("time", "y", "x"), labels, like)
+    return as_features(stack_years(parts), ("time", "y", "x"), labels, like)
 
 
 def _periods(times: pd.DatetimeIndex, year_start: str) -> tuple[np.ndarray, np.ndarray]:
@@ -110,18 +113,6 @@ def _periods(times: pd.DatetimeIndex, year_start: str) -> tuple[np.ndarray, np.n
     return np.asarray(ends, dtype=np.int64), days
 
 
-def _one_year(series: xr.DataArray, days: np.ndarray, settings: dict[str, Any]) -> Any:
-    if not is_lazy(series):
-        return _resample(np.asarray(series.values), days=days, **settings)
-    import dask.array
-
-    data: Any = series.data.rechunk({0: -1})
-    return dask.array.map_blocks(
-        _resample, data, days=days, **settings, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32),
-        chunks=((len(settings["targets"]),), *data.chunks[1:]),
-    )  # fmt: skip
-
-
 def _resample(
     block: np.ndarray, *, days: np.ndarray, targets: np.ndarray, within: float, half: float, linear: bool
 ) -> np.ndarray:
@@ -132,11 +123,3 @@ def _resample(
     values = np.ascontiguousarray(block, dtype=np.float32).reshape(dates, -1)
     kernels.resample_series(values, days, targets, within, half, linear, out)
     return out.reshape(len(targets), height, width)
-
-
-def _stack(parts: list[Any]) -> Any:
-    if isinstance(parts[0], np.ndarray):
-        return np.stack(parts)
-    import dask.array
-
-    return dask.array.stack(parts)

@@ -274,7 +274,8 @@ class Model:
         ----------
         X : pandas.DataFrame or numpy.ndarray (rows, features)
             A frame's columns are matched by name; an array has the features in the model's order. NaN is
-            handled as the library handles it that the model came from.
+            handled as the library handles it that the model came from; a model that can't read it (``gaussian``,
+            ``spectral_angle``, ``unmixing``) gives NaN.
         threads : int, optional
             Threads over rows; one for each processor where not given. Results do not depend on it.
 
@@ -283,13 +284,14 @@ class Model:
         numpy.ndarray
             float64 ``(rows, classes)``, in the order of ``classes``.
         """
-        planes = self._table(X)
+        planes, unread = self._table(X)
         out = np.empty((planes.shape[1], len(self.classes)))
 
         def work(rows: slice) -> None:
             out[rows] = self.plane_probabilities(planes[:, rows]).T
 
         in_threads(work, chunks(planes.shape[1]), threads)
+        out[unread] = np.nan
         return out
 
     def predict(self, X: np.ndarray | pd.DataFrame, *, threads: int | None = None) -> np.ndarray:
@@ -298,15 +300,16 @@ class Model:
         Returns
         -------
         numpy.ndarray
-            str ``(rows,)``; ``"unclassified"`` where the model rejects a row.
+            str ``(rows,)``; ``"unclassified"`` where the model rejects a row or can't read it.
         """
-        planes = self._table(X)
+        planes, unread = self._table(X)
         index = np.empty(planes.shape[1], dtype=np.int32)
 
         def work(rows: slice) -> None:
             index[rows] = self.plane_labels(planes[:, rows])
 
         in_threads(work, chunks(planes.shape[1]), threads)
+        index[unread] = REJECTED
         return np.asarray([*self.classes, "unclassified"])[index]
 
     def plane_probabilities(self, planes: np.ndarray, *, exact: bool = True) -> np.ndarray:
@@ -425,15 +428,18 @@ class Model:
 
         return describe_training(self, table, importance=importance, units=units, scale=scale, most=points, seed=seed)
 
-    def _table(self, X: np.ndarray | pd.DataFrame) -> np.ndarray:
-        """Planes ``(features, rows)`` of a table; float32 stays, everything else becomes float64."""
+    def _table(self, X: np.ndarray | pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+        """Planes ``(features, rows)`` of a table, in the precision of `plane_dtype`, and the rows that can't be read."""
         if hasattr(X, "columns"):
             missing = [name for name in self.features if name not in X.columns]
             if missing:
                 raise ModelRefused(
                     f"the table lacks the features {', '.join(missing)}; it has {', '.join(map(str, X.columns[:30]))}"
                 )
-            X = np.asarray(X[list(self.features)])
+            frame: Any = X[list(self.features)]
+            X = np.asarray(frame)
+            if X.dtype == object and all(column.dtype.kind in "fiub" for _, column in frame.items()):
+                X = frame.to_numpy(dtype=np.float64, na_value=np.nan)  # pandas' own types with a missing value
         values = np.asarray(X)
         if values.ndim != 2 or values.shape[1] != len(self.features):
             raise ModelRefused(
@@ -447,7 +453,10 @@ class Model:
             # a split of missing from other values stands at infinity in the source, at the largest number here
             limit = float(np.finfo(planes.dtype).max)
             planes = np.clip(planes, -limit, limit)
-        return planes
+        if self.kind in ("forest", "boosting") or self.takes_missing:
+            return planes, np.zeros(planes.shape[1], bool)
+        unread = ~np.isfinite(planes).all(axis=0)
+        return np.where(unread, 0, planes) if unread.any() else planes, unread
 
     def _header(self) -> dict[str, Any]:
         parts = {

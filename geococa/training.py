@@ -13,7 +13,7 @@ import xarray as xr
 
 from geococa.errors import InputRefused
 from geococa.legend import PALETTE
-from geococa.training_methods import METHODS, TrainingData, take_options
+from geococa.training_methods import METHODS, TrainingData, naming_faults, take_options
 from geococa.tree_arrays import Parts
 
 if TYPE_CHECKING:
@@ -159,7 +159,8 @@ def fit(
     data = TrainingData(
         X, y, _weights(y, order, class_weight), order, seed, threads or os.cpu_count() or 1, tuple(features)
     )
-    parts, used = METHODS[method](data, dict(options))
+    with naming_faults(method, options):
+        parts, used = METHODS[method](data, dict(options))
     provenance = {
         "method": method,
         "seed": seed,

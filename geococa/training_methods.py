@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from geococa._checks import optional_import
-from geococa.errors import InputRefused
+from geococa.errors import GeococaError, InputRefused
 from geococa.estimators import convert, gaussian_parts
 from geococa.tree_arrays import Parts
 
-__all__ = ["METHODS", "TAKES_MISSING", "TrainingData", "take_options"]
+__all__ = ["METHODS", "TAKES_MISSING", "TrainingData", "fit_estimator", "naming_faults", "take_options"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class TrainingData:
 _Result = tuple[Parts, dict[str, Any]]
 
 
-def _fit_estimator(
+def fit_estimator(
     estimator_class: Any, data: TrainingData, defaults: dict[str, Any], options: dict[str, Any], fixed: dict[str, Any]
 ) -> _Result:
     """Fit a scikit-learn style estimator and convert it."""
@@ -66,7 +67,7 @@ def _importance(estimator: Any) -> np.ndarray | None:
 def _random_forest(data: TrainingData, options: dict[str, Any]) -> _Result:
     ensemble = optional_import("sklearn.ensemble", "ml")
     defaults = {"n_estimators": 100, "max_depth": 20, "min_samples_leaf": 2, "max_features": "sqrt"}
-    return _fit_estimator(
+    return fit_estimator(
         ensemble.RandomForestClassifier, data, defaults, options, {"random_state": data.seed, "n_jobs": data.threads}
     )
 
@@ -74,7 +75,7 @@ def _random_forest(data: TrainingData, options: dict[str, Any]) -> _Result:
 def _extra_trees(data: TrainingData, options: dict[str, Any]) -> _Result:
     ensemble = optional_import("sklearn.ensemble", "ml")
     defaults = {"n_estimators": 100, "max_depth": 20, "min_samples_leaf": 2, "max_features": "sqrt"}
-    return _fit_estimator(
+    return fit_estimator(
         ensemble.ExtraTreesClassifier, data, defaults, options, {"random_state": data.seed, "n_jobs": data.threads}
     )
 
@@ -82,7 +83,7 @@ def _extra_trees(data: TrainingData, options: dict[str, Any]) -> _Result:
 def _hist_gradient_boosting(data: TrainingData, options: dict[str, Any]) -> _Result:
     ensemble = optional_import("sklearn.ensemble", "ml")
     defaults = {"max_iter": 100, "max_leaf_nodes": 31, "early_stopping": False}
-    return _fit_estimator(ensemble.HistGradientBoostingClassifier, data, defaults, options, {"random_state": data.seed})
+    return fit_estimator(ensemble.HistGradientBoostingClassifier, data, defaults, options, {"random_state": data.seed})
 
 
 def _lightgbm(data: TrainingData, options: dict[str, Any]) -> _Result:
@@ -104,13 +105,13 @@ def _lightgbm(data: TrainingData, options: dict[str, Any]) -> _Result:
         )
 
     estimator_class.__name__ = "LGBMClassifier"
-    return _fit_estimator(estimator_class, data, defaults, options, known)
+    return fit_estimator(estimator_class, data, defaults, options, known)
 
 
 def _xgboost(data: TrainingData, options: dict[str, Any]) -> _Result:
     xgboost = optional_import("xgboost", "boosting")
     defaults = {"n_estimators": 100, "max_depth": 6, "learning_rate": 0.1, "tree_method": "hist"}
-    return _fit_estimator(
+    return fit_estimator(
         xgboost.XGBClassifier, data, defaults, options, {"random_state": data.seed, "n_jobs": data.threads}
     )
 
@@ -131,6 +132,18 @@ def _catboost(data: TrainingData, options: dict[str, Any]) -> _Result:
     )
     estimator.fit(data.X, data.y, sample_weight=data.weight)
     return convert(estimator), chosen
+
+
+@contextmanager
+def naming_faults(method: str, options: Mapping[str, Any]) -> Iterator[None]:
+    """Say which method and options a library refuses, in whatever kind of error it has."""
+    try:
+        yield
+    except GeococaError:
+        raise
+    except Exception as error:  # each library has kinds of its own
+        shown = ", ".join(f"{name}={value!r:.60}" for name, value in options.items()) or "its defaults"
+        raise InputRefused(f"method {method!r} can't be trained with {shown}: {error}") from error
 
 
 def take_options(options: dict[str, Any], **defaults: Any) -> dict[str, Any]:

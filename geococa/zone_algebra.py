@@ -10,8 +10,10 @@ import pandas as pd
 import pyproj
 import shapely
 
+from geococa.antimeridian import around_meridian
 from geococa.area_density import ELLIPSOIDAL
 from geococa.polygons import geometry_areas_ha, rings_of
+from geococa.zone_shapes import named_zones
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
@@ -39,6 +41,11 @@ def zone_overlaps(zones: GeoDataFrame, *, area: str = ELLIPSOIDAL) -> pd.DataFra
         at least one zone), ``sum_ha`` (the zones added up), ``multiple_ha`` (what that counts more than once), and
         ``duplicates``, pairs of zones that are the same to one part in a million; those are also logged as a warning.
 
+    Raises
+    ------
+    InputRefused, CRSMismatch, ZoneError
+        The zones have no names, no CRS, or cross themselves.
+
     Examples
     --------
     >>> import geopandas, shapely
@@ -49,8 +56,11 @@ def zone_overlaps(zones: GeoDataFrame, *, area: str = ELLIPSOIDAL) -> pd.DataFra
     a  2.0  1.0
     b  1.0  2.0
     """
+    zones = named_zones(zones, simple=True)
     shapes = np.asarray(zones.geometry.values, dtype=object)
     crs = pyproj.CRS.from_user_input(zones.crs)
+    if crs.is_geographic:  # the same ground may be written on either side of the antimeridian
+        shapes = around_meridian(shapes)
     names = [str(name) for name in zones["zone"]]
     own = geometry_areas_ha(rings_of(shapes), crs, area)
     matrix = np.diag(own)

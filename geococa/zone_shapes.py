@@ -12,6 +12,7 @@ import pyproj
 from geococa.antimeridian import around_meridian
 from geococa.area_density import M2_PER_HA, parse_measure
 from geococa.cell_areas import raster_density
+from geococa.errors import CRSMismatch, InputRefused, ZoneError
 from geococa.grid import Grid
 from geococa.owned_ground import LONLAT, owned_pixels, polygons_in, surroundings
 from geococa.polygons import (
@@ -28,7 +29,7 @@ from geococa.transforms import horizontal, is_lonlat
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
 
-__all__ = ["ZoneShapes", "measured_ha", "shapes_on_grid", "zones_lonlat"]
+__all__ = ["ZoneShapes", "measured_ha", "named_zones", "shapes_on_grid", "zones_lonlat"]
 
 _EDGE_PX = 0.01
 """A zone that leaves the raster by less than this many cells counts as inside it: outlines of tiles do."""
@@ -54,6 +55,41 @@ class ZoneShapes:
     pixels: Rings
     """``kept`` in pixels of the grid; only the crossing zones."""
     disjoint: npt.NDArray[np.bool_]
+
+
+def named_zones(zones: GeoDataFrame, *, simple: bool = False) -> GeoDataFrame:
+    """Zones with a CRS and unique names in the column ``zone``; named by their index where that column is missing.
+
+    With ``simple``, zones that cross themselves are refused.
+
+    Raises
+    ------
+    InputRefused, CRSMismatch, ZoneError
+        They are no GeoDataFrame, have no CRS, no row, names that are missing or double, or cross themselves.
+    """
+    if not hasattr(zones, "geometry") or not hasattr(zones, "crs"):
+        raise InputRefused(f"zones must be a GeoDataFrame, got {type(zones).__name__}; geococa.read_zones makes one")
+    if zones.crs is None:
+        raise CRSMismatch(
+            "the zones have no coordinate reference system; set the one they were drawn in with zones.set_crs(...)"
+        )
+    frame: GeoDataFrame = zones if hasattr(zones, "columns") else zones.to_frame("geometry")
+    if len(frame) == 0:
+        raise ZoneError("there are no zones")
+    if "zone" not in frame.columns:
+        frame = frame.assign(zone=[str(name) for name in frame.index])
+    if frame["zone"].isna().any():
+        raise ZoneError(f"{int(frame['zone'].isna().sum())} zones have no name; name them in the column 'zone'")
+    if frame["zone"].astype(str).duplicated().any():
+        again = frame.loc[frame["zone"].astype(str).duplicated(), "zone"].unique()[:5].tolist()
+        raise ZoneError(f"zone names must be unique, {again} occur more than once; rename them or dissolve the zones")
+    if simple:
+        crossing = frame.loc[~frame.geometry.is_valid & frame.geometry.notna(), "zone"].tolist()
+        if crossing:
+            raise ZoneError(
+                f"zones {crossing[:5]} overlap or cross themselves; repair them with geococa.read_zones or shapely.make_valid"
+            )
+    return frame
 
 
 def shapes_on_grid(zones: GeoDataFrame, grid: Grid, owned: Any) -> tuple[ZoneShapes, Rings]:

@@ -9,15 +9,17 @@ import numpy as np
 import pyproj
 import shapely
 
+from geococa.antimeridian import around_meridian
 from geococa.coverage import Coverage, coverage_fraction, dense_fractions
 from geococa.coverage_file import coverage_key
-from geococa.errors import CRSMismatch, InputRefused
+from geococa.errors import InputRefused
 from geococa.footprints import footprint_of, valid_footprint
 from geococa.ownership import own_tiles
 from geococa.polygons import Rings, polygon_area_ha, reprojected, rings_of
 from geococa.transforms import to_lonlat
 from geococa.zone_files import read_zones, repair_polygons
 from geococa.zone_hierarchy import assign_parents, roll_up
+from geococa.zone_shapes import named_zones
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
@@ -39,6 +41,7 @@ __all__ = [
 ]
 
 _ARC_SEGMENTS = 32
+_FARTHEST_M = 1e6
 
 
 def buffer_rings(
@@ -66,7 +69,9 @@ def buffer_rings(
     Raises
     ------
     InputRefused
-        A distance is negative or not finite.
+        A distance is negative, not finite or more than 1,000 km, or the zones are not those of `geococa.read_zones`.
+    ZoneError
+        A zone crosses itself.
 
     Notes
     -----
@@ -87,23 +92,43 @@ def buffer_rings(
     """
     import geopandas
 
-    if zones.crs is None:
-        raise CRSMismatch("the zones have no coordinate reference system; set it with zones.set_crs(...)")
-    steps = sorted({0.0, *(float(value) for value in distances_m)})
-    if steps[0] < 0 or not np.isfinite(steps).all() or len(steps) < 2:
-        raise InputRefused(
-            f"distances must be finite metres, 0 or more, and one of them more than 0; got {list(distances_m)}"
-        )
+    zones = named_zones(zones, simple=True)
+    crs = pyproj.CRS.from_user_input(zones.crs)
+    steps = _steps(distances_m)
+    sides = [sides] if isinstance(sides, str) else list(sides)
     wrong = [side for side in sides if side not in ("outside", "inside")]
     if wrong:
         raise InputRefused(f"sides must be 'outside' or 'inside', got {wrong}")
-    crs = pyproj.CRS.from_user_input(zones.crs)
     records: list[dict[str, Any]] = []
     for name, geometry in zip(zones["zone"], zones.geometry, strict=True):
-        records += _rings(str(name), geometry, crs, steps, sides)
+        if geometry is not None and not geometry.is_empty:
+            records += _rings(str(name), _in_one_piece(geometry, crs), crs, steps, sides)
     return geopandas.GeoDataFrame(
         records, columns=["zone", "of", "ring", "from_m", "to_m", "geometry"], geometry="geometry", crs=crs
     )
+
+
+def _steps(distances_m: Sequence[float]) -> list[float]:
+    """Distances in rising order, from 0."""
+    try:
+        steps = sorted({0.0, *(float(value) for value in distances_m)})
+    except (TypeError, ValueError):
+        raise InputRefused(f"distances must be a list of metres such as [0, 1000, 5000], got {distances_m!r}") from None
+    if steps[0] < 0 or not np.isfinite(steps).all() or len(steps) < 2 or steps[-1] > _FARTHEST_M:
+        raise InputRefused(
+            f"distances must be metres from 0 to {_FARTHEST_M:g}, and one of them more than 0; got {list(distances_m)}"
+        )
+    return steps
+
+
+def _in_one_piece(geometry: Any, crs: pyproj.CRS) -> Any:
+    """Zone in longitude and latitude without the cut that the antimeridian makes, which is no border of it."""
+    west, _, east, _ = geometry.bounds
+    if not crs.is_geographic or east - west <= 180.0:
+        return geometry
+    largest = max(shapely.get_parts(geometry), key=lambda part: part.area)
+    moved = around_meridian([geometry], float(largest.centroid.x))[0]
+    return shapely.union_all(shapely.get_parts(moved))
 
 
 def _rings(
@@ -136,6 +161,8 @@ def _rings(
         if not polygons:
             continue
         back = reprojected(rings_of([shapely.MultiPolygon(polygons)]), local, crs).geometries()[0]
+        if crs.is_geographic:
+            back = around_meridian([back])[0]
         out.append(
             {
                 "zone": f"{name}, {ring}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 
+import geopandas
 import numpy as np
 import pandas as pd
 import pytest
@@ -157,3 +158,48 @@ def test_a_tile_whose_files_are_no_rasters_is_named_and_the_others_finish(small_
     assert len(result.computed) == 1
     total = result.areas.area_ha.sum("land_cover") + result.areas.unobserved_ha + result.areas.outside_ha
     np.testing.assert_allclose((total / result.areas.zone_ha).values, 1, rtol=1e-9)
+
+
+def test_ground_that_only_the_neighbour_saw_counts_in_its_tile(small_archive, tmp_path, monkeypatch):
+    import functools
+
+    import rasterio
+    import shapely
+
+    from geococa import run_measures
+    from geococa.footprints import footprint_of
+    from geococa.polygons import polygon_area_ha
+    from geococa.tiles import find_tiles
+
+    archive = tmp_path / "archive"
+    shutil.copytree(small_archive, archive)
+    # the edge of a swath runs through the first tile: its eastern half was never seen
+    for path in archive.glob("18*/*/*.tif"):
+        with rasterio.open(path, "r+") as file:
+            values = file.read()
+            values[..., values.shape[-1] // 2 :] = 0
+            file.write(values)
+    first, second = find_tiles(archive)
+    rows, columns = first.grid.shape
+    blank = shapely.box(*first.grid.window(0, rows, columns // 2, columns).bounds)
+    blank = geopandas.GeoSeries([blank], crs=first.grid.crs)
+    other = geopandas.GeoSeries([shapely.box(*second.grid.bounds)], crs=second.grid.crs).to_crs(first.grid.crs)
+    both = blank.iloc[0].intersection(other.iloc[0])
+    zone = geopandas.GeoDataFrame(
+        {"zone": ["seen by the second only"]}, geometry=[both.buffer(-30)], crs=first.grid.crs
+    )
+    zone.to_file(archive / "edge.gpkg")
+    recipe = archive / "recipe.toml"
+    text = recipe.read_text().replace('"parks.gpkg"', '"edge.gpkg"').replace('name = "park"', 'name = "zone"')
+    recipe.write_text("\n".join(line for line in text.splitlines() if "truth" not in line))
+    # patches of this small archive are below the hectares from which a gap is given away
+    monkeypatch.setattr(run_measures, "footprint_of", functools.partial(footprint_of, smallest_ha=1.0))
+    areas = run_archive(archive, recipe, out=tmp_path / "out").areas
+    zone_ha = polygon_area_ha(zone.geometry.iloc[0], zone.crs)
+    assert float(areas.zone_ha[0]) == pytest.approx(zone_ha, rel=1e-9)
+    total = areas.area_ha.sum("land_cover") + areas.unobserved_ha + areas.outside_ha
+    np.testing.assert_allclose(total / areas.zone_ha, 1, rtol=1e-9)
+    assert zone_ha > 5
+    # of three dates a year most of it is seen at least once; by the first tile it never is
+    assert float(areas.unobserved_ha.sum()) < 0.3 * float(areas.zone_ha.sum()) * areas.sizes["time"]
+    assert float(areas.outside_ha.max()) < 1e-6

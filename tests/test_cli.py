@@ -145,3 +145,69 @@ def test_a_run_writes_its_cross_validation_when_asked_and_takes_it_away_when_not
     assert not (out / "cross_validation.csv").exists()
     assert (out / "model.geococa").read_bytes() == model
     assert call("verify", out).exit_code == 0
+
+
+@pytest.fixture
+def raster(tmp_path):
+    """Write a little raster with zones beside it, and return its path."""
+    import geopandas
+    import numpy as np
+    import rasterio
+    import shapely
+
+    def write(values, nodata=None):
+        values = np.asarray(values)
+        path = tmp_path / "map.tif"
+        bands = values if values.ndim == 3 else values[None]
+        profile = {
+            "driver": "GTiff", "height": 4, "width": 4, "count": len(bands), "dtype": values.dtype, "crs": "EPSG:32618",
+            "transform": rasterio.Affine(100, 0, 500_000, 0, -100, 300_000), "nodata": nodata,
+        }  # fmt: skip
+        with rasterio.open(path, "w", **profile) as file:
+            file.write(bands)
+        box = shapely.box(500_000, 299_600, 500_400, 300_000)
+        geopandas.GeoDataFrame({"park": ["a"]}, geometry=[box], crs="EPSG:32618").to_file(tmp_path / "zones.gpkg")
+        return path
+
+    return write
+
+
+def areas_of(call, path, *options):
+    return call("areas", str(path), "--zones", str(path.with_name("zones.gpkg")), "--name", "park", *options)
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "code", "message"),
+    [
+        ([[[1] * 4] * 4] * 2, ["--classes", "1=coca"], 4, "has 2 bands"),
+        ([[1] * 4] * 4, [], 4, "--classes 1=coca"),
+        ([[1.5] * 4] * 4, ["--classes", "1=coca"], 4, "1.5, which is no class code"),
+        ([[1] * 4] * 4, ["--classes", "1=coca,1=forest"], 2, "each code once"),
+        ([[1] * 4] * 4, ["--classes", "coca"], 2, "expected --classes"),
+        ([[1, 2, 3, 3]] * 4, ["--classes", "1=coca,2=forest"], 4, "map.tif: the labels hold [3]"),
+        ([[1, 3, 3, 3]] * 4, ["--classes", "1=coca,3=forest", "--nodata", "3"], 4, "also the code of 'forest'"),
+    ],
+)
+def test_a_raster_that_is_no_class_map_is_refused_with_the_remedy(call, raster, values, options, code, message):
+    import numpy as np
+
+    kind = np.float32 if np.asarray(values).dtype.kind == "f" else np.uint8
+    done = areas_of(call, raster(np.asarray(values, kind)), *options)
+    assert done.exit_code == code, done.stderr
+    assert message in done.stderr.replace("\n", " ")
+
+
+def test_class_codes_in_floats_with_a_far_no_data_value_are_measured(call, raster):
+    import io
+
+    import numpy as np
+    import pandas as pd
+
+    values = np.full((4, 4), 1, np.float32)
+    values[0] = -3.4e38
+    done = areas_of(call, raster(values, nodata=float(np.float32(-3.4e38))), "--classes", "1=coca,2=forest")
+    assert done.exit_code == 0, done.stderr
+    table = pd.read_csv(io.StringIO(done.stdout))
+    row = table[table["land_cover"] == "coca"].iloc[0]
+    assert row["area_ha"] / row["zone_ha"] == pytest.approx(0.75, abs=1e-6)
+    assert row["unobserved_ha"] / row["zone_ha"] == pytest.approx(0.25, abs=1e-6)

@@ -725,3 +725,62 @@ def test_rules_are_read_from_toml(tmp_path):
 def test_rules_that_are_no_tree_are_refused_with_the_place(change, message):
     with pytest.raises(ModelRefused, match=message):
         Model.from_rules({**RULES, **change})
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("random_forest", {"n_estimators": 0}),
+        ("random_forest", {"max_depth": -3}),
+        ("lightgbm", {"num_leaves": 1}),
+        ("catboost", {"depth": 99}),
+        ("gaussian", {"rejection": "a"}),
+        ("gaussian", {"regularisation": None}),
+        ("fraction", {"n_estimators": 0}),
+    ],
+)
+def test_options_that_a_library_refuses_are_named(method, options):
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(rng.random((60, 2)), columns=["red", "nir"]).assign(**{"class": ["coca", "forest"] * 30})
+    with pytest.raises(InputRefused, match=f"'{method}'.*{next(iter(options))}"):
+        train(table, ["red", "nir"], method=method, **options)
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, None, True, 2**32])
+def test_a_seed_is_a_whole_number(seed):
+    table = pd.DataFrame({"class": ["coca", "forest"] * 20, "ndvi": [0.5, 0.9] * 20})
+    with pytest.raises(InputRefused, match="seed must be"):
+        train(table, ["ndvi"], seed=seed)
+
+
+def test_colours_of_unknown_classes_are_refused():
+    table = pd.DataFrame({"class": ["coca", "forest"] * 20, "ndvi": [0.5, 0.9] * 20})
+    with pytest.raises(InputRefused, match="colours are given for"):
+        train(table, ["ndvi"], colors={"cocca": "#ff0000"})
+
+
+@pytest.mark.parametrize("method", ["gaussian", "spectral_angle", "minimum_distance"])
+def test_rows_that_a_model_can_not_read_have_no_class(method):
+    rng = np.random.default_rng(1)
+    values = np.r_[rng.normal(0.3, 0.02, (40, 2)), rng.normal([0.1, 0.6], 0.02, (40, 2))]
+    table = pd.DataFrame(values, columns=["red", "nir"]).assign(**{"class": ["soil"] * 40 + ["forest"] * 40})
+    model = train(table, ["red", "nir"], method=method)
+    rows = np.array([[np.nan, 0.3], [0.1, 0.6], [np.inf, 0.1]])
+    assert model.predict(rows).tolist() == ["unclassified", "forest", "unclassified"]
+    assert np.isnan(model.predict_proba(rows)).any(axis=1).tolist() == [True, False, True]
+    assert np.isnan(rows[0, 0])
+
+
+def test_pandas_own_numbers_with_missing_values_are_read():
+    rng = np.random.default_rng(2)
+    values = pd.DataFrame(rng.random((50, 2)), columns=["red", "nir"])
+    model = train(values.assign(**{"class": ["a", "b"] * 25}), ["red", "nir"], method="hist_gradient_boosting")
+    values.iloc[3, 0] = np.nan
+    assert model.predict(values.convert_dtypes()).tolist() == model.predict(values).tolist()
+
+
+@pytest.mark.parametrize("wrong", ["model.geococa", 3])
+def test_what_is_no_model_is_refused_with_the_remedy(wrong):
+    features = xr.DataArray(np.zeros((1, 2, 2), "f4"), dims=("feature", "y", "x"), coords={"feature": ["ndvi"]})
+    with pytest.raises(ModelRefused, match="read_model"):
+        classify(features, wrong)

@@ -21,6 +21,7 @@ from geococa.footprints import valid_footprint
 from geococa.grid import Grid
 from geococa.ownership import own_tiles
 from geococa.polygons import polygon_area_ha, reprojected, rings_of
+from geococa.zone_algebra import zone_overlaps
 from geococa.zone_files import read_zones, repair_polygons
 from geococa.zone_hierarchy import assign_parents
 from geococa.zone_statistics import zonal_statistics
@@ -906,3 +907,49 @@ def test_parks_and_what_lies_between_them_add_up_to_the_archive():
     for tile, ground in zip(owned["tile"], owned.geometry, strict=True):
         total += coverage_fraction(zones, TILES[tile], owned=ground, allow_outside=True).inside_ha.sum()
     assert total == pytest.approx(polygon_area_ha(owned.geometry.values, "EPSG:4326").sum(), rel=1e-9)
+
+
+def test_rings_of_a_zone_cut_at_the_antimeridian_are_those_of_the_whole_zone():
+    cut = shapely.MultiPolygon([shapely.box(179.8, 0, 180, 0.3), shapely.box(-180, 0, -179.9, 0.3)])
+    areas = []
+    for shape in (cut, shapely.box(9.8, 0, 10.1, 0.3)):
+        zones = geopandas.GeoDataFrame({"zone": ["a"]}, geometry=[shape], crs="EPSG:4326")
+        rings = buffer_rings(zones, [0, 1000, 10_000])
+        assert np.abs(rings.total_bounds[[0, 2]]).max() <= 180
+        areas.append([polygon_area_ha(ring, "EPSG:4326") for ring in rings.geometry])
+    np.testing.assert_allclose(areas[0], areas[1], rtol=1e-7)
+
+
+def test_zones_on_both_sides_of_the_antimeridian_share_their_ground():
+    shapes = [shapely.box(179.9, 0, 180.1, 1), shapely.box(-180, 0, -179.9, 1)]
+    table = zone_overlaps(geopandas.GeoDataFrame({"zone": ["a", "b"]}, geometry=shapes, crs="EPSG:4326"))
+    assert table.loc["a", "b"] == pytest.approx(table.loc["b", "b"], rel=1e-9)
+    assert table.loc["a", "a"] == pytest.approx(2 * table.loc["b", "b"], rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda z: z.assign(zone=[None]), "have no name"),
+        (lambda z: z.set_geometry([shapely.Polygon([(0, 0), (900, 900), (900, 0), (0, 900)])], crs=z.crs), "cross"),
+        (lambda z: z.set_crs(None, allow_override=True), "no coordinate reference system"),
+        (lambda z: [z], "GeoDataFrame, got list"),
+    ],
+)
+@pytest.mark.parametrize("function", [zone_overlaps, lambda zones: buffer_rings(zones, [0, 100])])
+def test_zones_that_can_not_be_used_are_refused_by_name(function, change, message):
+    zones = geopandas.GeoDataFrame({"zone": ["a"]}, geometry=[shapely.box(0, 0, 900, 900)], crs="EPSG:32618")
+    with pytest.raises((InputRefused, ZoneError), match=message):
+        function(change(zones))
+
+
+@pytest.mark.parametrize("distances", [1000.0, ["1km"], [0, 3e7], [-1, 5], [0]])
+def test_ring_distances_that_are_no_distances_are_refused(distances):
+    zones = geopandas.GeoDataFrame({"zone": ["a"]}, geometry=[shapely.box(0, 0, 900, 900)], crs="EPSG:32618")
+    with pytest.raises(InputRefused, match="distances must be"):
+        buffer_rings(zones, distances)
+
+
+def test_an_empty_zone_has_no_rings():
+    zones = geopandas.GeoDataFrame({"zone": ["a", "b"]}, geometry=[shapely.box(0, 0, 900, 900), None], crs="EPSG:32618")
+    assert set(buffer_rings(zones, [0, 100])["of"]) == {"a"}
