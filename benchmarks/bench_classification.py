@@ -91,13 +91,11 @@ def measure(case: Case, rounds: int, pixels: int, threads: int) -> dict:
         peer.run(rows[:1000])
     rates = []
     for _ in range(rounds):
-        start = time.perf_counter()
-        ours(case, pixels, threads)
-        rates.append(len(expected) / 1e6 / (time.perf_counter() - start))
+        seconds, _ = timed(lambda: ours(case, pixels, threads))
+        rates.append(len(expected) / 1e6 / seconds)
         for peer in case.peers:
-            start = time.perf_counter()
-            answer = peer.run(rows[: peer.pixels])
-            peer.rates.append(peer.pixels / 1e6 / (time.perf_counter() - start))
+            seconds, answer = timed(lambda peer=peer: peer.run(rows[: peer.pixels]))
+            peer.rates.append(peer.pixels / 1e6 / seconds)
             peer.agreement = agreement(expected[: len(answer)], answer[: len(expected)], case.output)
     lines = [{"name": "geococa", **summary(rates), "first_call_s": first, "pixels": len(expected)}]
     for peer in case.peers:
@@ -114,6 +112,18 @@ def measure(case: Case, rounds: int, pixels: int, threads: int) -> dict:
             }
         )
     return {"case": case.name, "decisions_per_pixel": case.decisions, "lines": lines}
+
+
+def timed(run: Callable[[], np.ndarray]) -> tuple[float, np.ndarray]:
+    """Seconds that a call takes, and what it gives.
+
+    The threads of BLAS and OpenMP go on spinning for some time after a call; whoever comes next gets half a
+    processor. So every call waits until they sleep.
+    """
+    time.sleep(0.2)
+    start = time.perf_counter()
+    answer = run()
+    return time.perf_counter() - start, answer
 
 
 def agreement(found: np.ndarray, expected: np.ndarray, output: str) -> float:

@@ -40,13 +40,14 @@ from geococa.synthetic import CLASSES, Landscape, landscape
 YEARS = range(2017, 2025)
 BANDS = ("blue", "green", "red", "rededge071", "nir", "nir08", "swir16", "swir22", "ndvi", "ndmi", "nbr", "bsi")
 SETTINGS: dict[str, dict[str, object]] = {
+    "default: changes that are worth it": {},
     "persistence 0.9": {"persistence": 0.9},
     "persistence 0.9, evidence 4": {"persistence": 0.9, "evidence": 4},
     "persistence 0.8, evidence 8": {"persistence": 0.8, "evidence": 8},
-    **{f"estimated, evidence {e:g}": {"transitions": "estimate", "evidence": e} for e in (1, 1.5, 2, 3, 3.5, 4, 5, 6)},
+    **{f"estimated, evidence {e:g}": {"transitions": "estimate", "evidence": e} for e in (1, 2, 3, 4, 6)},
     **{
         f"estimated, evidence {e:g}, Viterbi": {"transitions": "estimate", "evidence": e, "method": "viterbi"}
-        for e in (1, 3, 4, 5)
+        for e in (1, 4)
     },
 }
 EVENTS = ("new", "replanted", "abandoned")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Iterable
 from types import ModuleType
 from typing import TypeVar
 
+import numpy as np
 import pyproj
 import xarray as xr
 
@@ -26,6 +28,10 @@ __all__ = [
     "check_positives",
     "check_same_crs",
     "check_same_grid",
+    "check_seed",
+    "check_threads",
+    "check_type",
+    "check_whole",
     "is_lazy",
     "kind_of",
     "optional_import",
@@ -99,6 +105,13 @@ def check_same_crs(a: pyproj.CRS, b: pyproj.CRS, *, names: tuple[str, str]) -> N
         )
 
 
+def check_type(value: object, kind: type | tuple[type, ...], name: str, remedy: str) -> None:
+    """Refuse an argument of another type, saying what it is and how to get the right one."""
+    if not isinstance(value, kind):
+        kinds = " or ".join(one.__name__ for one in (kind if isinstance(kind, tuple) else (kind,)))
+        raise InputRefused(f"{name} must be a {kinds}, got {type(value).__name__}; {remedy}")
+
+
 def is_lazy(array: xr.DataArray | xr.Dataset) -> bool:
     """Whether an array is Dask-backed, so that nothing may be computed yet."""
     return array.chunks is not None and len(array.chunks) > 0
@@ -115,9 +128,29 @@ def optional_import(module: str, extra: str) -> ModuleType:
 
 def positive(value: float, name: str, *, zero: bool = False) -> float:
     """Return ``value`` if it is a positive finite number (or zero where allowed)."""
-    if not (value > 0 or (zero and value == 0)) or value == float("inf"):
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if not number or not (value > 0 or (zero and value == 0)) or value == float("inf"):
         raise InputRefused(f"{name} must be {'zero or more' if zero else 'positive'}, got {value!r}")
     return value
+
+
+def check_whole(value: int, name: str, least: int = 0, most: int | None = None) -> int:
+    """Return ``value`` if it is a whole number within its limits."""
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or value < least or (most is not None and value > most):
+        limits = f"of at least {least}" if most is None else f"from {least} to {most}"
+        raise InputRefused(f"{name} must be a whole number {limits}, got {value!r}")
+    return int(value)
+
+
+def check_seed(seed: int) -> int:
+    """Return ``seed`` if numpy and every training library take it."""
+    return check_whole(seed, "seed", 0, 2**32 - 1)
+
+
+def check_threads(threads: int | None) -> int:
+    """Return a number of threads: the one given, a whole number of at least 1, or one for each processor."""
+    return (os.cpu_count() or 1) if threads is None else check_whole(threads, "threads", 1)
 
 
 def check_positives(classes: Iterable[object], positive: str, *, where: str) -> None:

@@ -24,9 +24,10 @@ import xarray as xr
 from geococa.errors import ArchiveBusy, GeococaError, InputRefused
 from geococa.ledger import Ledger, Task, hash_of
 from geococa.models import read_model, train
-from geococa.outputs import Outputs, write_outputs
+from geococa.outputs import Outputs, TileMaps, write_outputs
 from geococa.pipeline import run_tile, sample_table, with_estimated_transitions
 from geococa.recipe import Recipe
+from geococa.run_estimates import read_rows, skill_of_run, validation_rows, write_rows
 from geococa.run_job import TESTING, Progress, RunJob, maps_task, model_key, no_progress, plan_job, yearly_files
 from geococa.run_measures import measure_run
 from geococa.samples import read_samples
@@ -198,6 +199,7 @@ def _run(job: RunJob) -> ArchiveResult:
         todo = [tile for tile in job.tiles if ledger.state(maps_task(job, tile))[0] == "compute"]
         failed = job.refused | _run_tiles(job, ledger, todo, model)
         measures = measure_run(job, ledger, zones, model, failed)
+        skill = _skill(job, failed)
         outputs = write_outputs(
             job.folder,
             measures.areas,
@@ -210,6 +212,7 @@ def _run(job: RunJob) -> ArchiveResult:
             fractions=measures.fractions,
             change=measures.change,
             plots=measures.plots,
+            skill=skill,
         )
         ledger.done(Task("outputs", "archive", hash_of(job.recipe.settings())), outputs.files)
     new = {tile.tile for tile in todo}
@@ -243,15 +246,17 @@ def _model(job: RunJob, ledger: Ledger) -> Model:
 def _test(job: RunJob, ledger: Ledger, rows: Callable[[], tuple[pd.DataFrame, list[str]]]) -> None:
     """Cross-validate the recipe's method and write the table, if folds are asked for."""
     settings, path = job.recipe.model, job.folder / "cross_validation.csv"
+    tested = job.folder / "cross_validation_rows.csv"
     asked = settings.folds > 0 and settings.path is None
-    how = [getattr(settings, name) for name in TESTING]
+    how = [*(getattr(settings, name) for name in TESTING), job.recipe.skill.index]
     task = Task("cross_validation", "archive", hash_of(model_key(job), how, job.recipe.areas.class_name))
     if not asked:
         if path.exists():  # of an earlier run with folds: it would be taken for this model's
             path.unlink()
+            tested.unlink(missing_ok=True)
             ledger.done(task, [])
         return
-    if ledger.state(task)[0] == "reuse" and path.exists():
+    if ledger.state(task)[0] == "reuse" and path.exists() and tested.exists():
         return
     table, names = rows()
     found = cross_validate(
@@ -266,7 +271,26 @@ def _test(job: RunJob, ledger: Ledger, rows: Callable[[], tuple[pd.DataFrame, li
         progress=job.progress,
         **settings.options,
     )
-    ledger.done(task, [found.write(path)])
+    rows_tested = validation_rows(table, found, job.recipe.skill.index)
+    ledger.done(task, [found.write(path), write_rows(rows_tested, tested)])
+
+
+def _skill(job: RunJob, failed: dict[str, str]) -> pd.DataFrame | None:
+    """Model and nulls on the folds of the cross-validation, with the run's own maps as history; None without folds."""
+    settings, tested = job.recipe.model, job.folder / "cross_validation_rows.csv"
+    if not (settings.folds > 0 and settings.path is None and tested.exists()):
+        return None
+    maps = TileMaps({tile.tile: yearly_files(job, tile.tile) for tile in job.tiles if tile.tile not in failed})
+    job.progress("scoring beside the nulls", 0, 1)
+    found = skill_of_run(
+        read_rows(tested),
+        maps,
+        class_name=job.recipe.areas.class_name,
+        index=job.recipe.skill.index,
+        folds=settings.folds,
+    )
+    job.progress("scoring beside the nulls", 1, 1)
+    return found
 
 
 def _rows(job: RunJob) -> tuple[pd.DataFrame, list[str]]:

@@ -6,8 +6,9 @@ area of its tangent parallelogram. This smooth function of the plane is kept as 
 asked for, whose last coefficients tell how good it is (`AreaDensity.error`, mostly below 1e-10 relative).
 
 A CRS on an unknown datum, such as the sphere of MODIS, is read as PROJ reads it: its longitudes and latitudes are
-taken for those of WGS84. So the hectares of a zone are those of the ellipsoid whatever the raster's own figure of the
-earth.
+taken for those of WGS84. One on a known datum is brought to WGS84 by the shift that PROJ takes at the middle of the
+window, one shift for all of it. So the hectares of a zone are those of the ellipsoid whatever the raster's own figure of
+the earth.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from affine import Affine
 from numpy.polynomial import chebyshev
 
 from geococa.errors import InputRefused
-from geococa.transforms import horizontal, is_lonlat, place, to_lonlat, transform_between, unit_m
+from geococa.transforms import horizontal, is_lonlat, place, transform_between, unit_m
 
 __all__ = ["ELLIPSOIDAL", "M2_PER_HA", "AreaDensity", "fit_density", "over_rings", "parse_measure"]
 
@@ -52,7 +53,7 @@ def parse_measure(area: str) -> pyproj.CRS | None:
     """
     if area == ELLIPSOIDAL:
         return None
-    kind, _, name = area.partition(":")
+    kind, _, name = area.partition(":") if isinstance(area, str) else ("", "", "")
     if kind != "planar" or not name:
         raise InputRefused(f"area must be 'ellipsoidal' or 'planar:<CRS>' such as 'planar:EPSG:32618', got {area!r}")
     try:
@@ -153,6 +154,7 @@ def fit_density(
     transform: Affine,
     window: tuple[float, float, float, float],
     planar: pyproj.CRS | None = None,
+    near: tuple[float, float] | None = None,
 ) -> AreaDensity:
     """Fit the area behind a unit square of ``(column, row)`` over a window.
 
@@ -166,6 +168,8 @@ def fit_density(
         ``(column_low, row_low, column_high, row_high)``.
     planar : pyproj.CRS, optional
         Measure in the plane of this CRS; on the WGS84 ellipsoid where not given.
+    near : tuple of float, optional
+        x, y of the place whose datum shift counts; the middle of the window where not given.
 
     Returns
     -------
@@ -177,7 +181,7 @@ def fit_density(
         The projection is not smooth over the window (it reaches beyond the projection's domain, or holds a cut).
     """
     wide = _widened(crs, transform, window)
-    sample = _sampler(crs, transform, planar, _centre(crs, transform, window))
+    sample = _sampler(crs, transform, planar, near or _middle(transform, window))
     if _series(sample, wide, _DEGREES[0]) is None:
         wide = window  # near the edge of a projection's domain there is nothing to widen into
     best: AreaDensity | None = None
@@ -220,18 +224,13 @@ def _widened(
     return x0 - grow_x, y0 - grow_y, x1 + grow_x, y1 + grow_y
 
 
-def _centre(
-    crs: pyproj.CRS, transform: Affine, window: tuple[float, float, float, float]
-) -> tuple[float, float] | None:
-    """Longitude and latitude of the middle of a window, or None where it lies off the earth."""
+def _middle(transform: Affine, window: tuple[float, float, float, float]) -> tuple[float, float]:
+    """x, y of the middle of a window."""
     x, y = place(transform, (window[0] + window[2]) / 2, (window[1] + window[3]) / 2)
-    lon, lat = to_lonlat(crs)(np.array([x]), np.array([y]))
-    return (float(lon[0]), float(lat[0])) if np.isfinite([lon[0], lat[0]]).all() else None
+    return float(x), float(y)
 
 
-def _sampler(
-    crs: pyproj.CRS, transform: Affine, planar: pyproj.CRS | None, near: tuple[float, float] | None
-) -> Sampler:
+def _sampler(crs: pyproj.CRS, transform: Affine, planar: pyproj.CRS | None, near: tuple[float, float]) -> Sampler:
     """Return a function of (column, row): one array of densities, or two or three of positions in metres."""
     jacobian = abs(transform.determinant)
 
@@ -338,13 +337,27 @@ def _rectifying() -> tuple[float, tuple[float, ...]]:
     return radius, beta
 
 
+def _on_wgs84(crs: pyproj.CRS) -> bool:
+    """Whether a CRS has the ellipsoid of WGS84, or that of GRS80, which differs by a tenth of a millimetre."""
+    from geococa._kernels import geodesy
+
+    own = crs.ellipsoid
+    return (
+        own is not None
+        and abs(own.semi_major_metre - geodesy.SEMI_MAJOR_M) < 1e-3
+        and abs(own.inverse_flattening - 1.0 / geodesy.FLATTENING) < 1e-5
+    )
+
+
 @lru_cache(maxsize=64)
 def _tmerc_parameters(wkt: str) -> _Tmerc | None:
     """Constants of a transverse Mercator CRS whose geographic coordinates are those of WGS84, or None."""
     crs = pyproj.CRS.from_wkt(wkt)
     operation = crs.coordinate_operation
     base = crs.geodetic_crs
-    if operation is None or base is None or operation.method_name != "Transverse Mercator" or not is_lonlat(base):
+    if operation is None or base is None or operation.method_name != "Transverse Mercator":
+        return None
+    if not (_on_wgs84(base) and is_lonlat(base)):
         return None
     values = {p.name: float(p.value) * p.unit_conversion_factor for p in operation.params}
     try:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from geococa._checks import check_dims, check_kind, is_lazy
+from geococa._checks import check_dims, check_kind, check_threads, is_lazy
 from geococa.engines import chunks, in_threads
 from geococa.errors import ModelRefused
 from geococa.legend import NO_DATA
-from geococa.model_features import check_scale, select_features
+from geococa.model_features import check_model, check_scale, select_features
 
 if TYPE_CHECKING:
     from geococa.models import Model
@@ -34,7 +34,8 @@ def applicability(features: xr.DataArray, model: Model, *, threads: int | None =
     features : xarray.DataArray
         float ``([time,] feature, y, x)`` with the coordinate ``feature``, as for `geococa.classify`.
     model : Model
-        With training data: from `geococa.train`, or after `geococa.Model.with_training_data`.
+        With training data: from `geococa.train` (by any method), from `geococa.Model.from_estimator` with
+        ``training=``, or after `geococa.Model.with_training_data`.
     threads : int, optional
         Threads over blocks of pixels; one for each processor where not given. Results do not depend on it.
 
@@ -42,7 +43,8 @@ def applicability(features: xr.DataArray, model: Model, *, threads: int | None =
     -------
     xarray.Dataset
         ``outside_share``, float32 ``([time,] y, x)``: share of the model's features that lie outside their range in the
-        training rows, NaN = not observed. ``dissimilarity``, float32: the index, 0 = a training point, NaN = not
+        training rows, NaN = not observed. (Where the method takes missing features, ``twdtw``, of those that are known;
+        for the dissimilarity they are filled in from the pattern of the nearest class.) ``dissimilarity``, float32: the index, 0 = a training point, NaN = not
         observed. ``inside``, uint8: 1 = inside, 0 = outside, 255 = not observed. The threshold is in the attributes.
         Dask in gives Dask out, the same bytes.
 
@@ -66,10 +68,12 @@ def applicability(features: xr.DataArray, model: Model, *, threads: int | None =
     >>> applicability(seen, model)["inside"].values.tolist()
     [[1, 0]]
     """
+    check_model(model)
+    threads = check_threads(threads)
     if model.training_set is None or model.training_range is None:
         raise ModelRefused(
-            "the model does not know its training rows; give them with model.with_training_data(table), "
-            "or train it anew with geococa.train"
+            "the model does not know its training rows; give them with model.with_training_data(table) or "
+            "Model.from_estimator(fitted, training=table), or train it anew with geococa.train"
         )
     check_kind(features, "features")
     check_dims(features, "feature", "y", "x", optional=("time",))
@@ -121,15 +125,18 @@ def _measure_chunk(planes: np.ndarray, model: Model, out: np.ndarray) -> None:
     assert model.training_set is not None
     assert model.training_range is not None
     planes = planes if planes.dtype == np.float32 else planes.astype(np.float64)
-    observed = np.isfinite(planes).all(axis=0)
+    observed = model.plane_observed(planes)
     out[:] = np.nan
     if not observed.any():
         return
     seen = np.ascontiguousarray(planes[:, observed])
     check_scale(seen, model)
     low, high = model.training_range[:, :, None]
-    out[0, observed] = ((seen < low) | (seen > high)).mean(axis=0)
-    out[1, observed] = model.training_set.dissimilarity(seen)
+    # a feature that is missing lies neither inside nor outside
+    known = np.maximum(np.isfinite(seen).sum(axis=0), 1)
+    out[0, observed] = ((seen < low) | (seen > high)).sum(axis=0) / known
+    seen = np.ascontiguousarray(model.plane_filled(seen))
+    out[1, observed] = np.minimum(model.training_set.dissimilarity(seen), np.finfo(np.float32).max)
 
 
 def _wrap(name: str, data: Any, text: str, features: xr.DataArray, model: Model) -> xr.DataArray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -11,15 +11,18 @@ import pandas as pd
 import pyproj
 import xarray as xr
 
-from geococa._checks import check_dims, check_kind, kind_of
+from geococa._checks import check_dims, check_kind, check_threads, check_type, kind_of
 from geococa.area_density import ELLIPSOIDAL, parse_measure
+from geococa.centre_cells import centre_coverage
 from geococa.coverage import Coverage, check_grid
 from geococa.errors import GridMismatch, InputRefused, KindMismatch, ZoneError
 from geococa.fraction_sums import fraction_sums_ha
 from geococa.legend import Legend
 from geococa.polygons import geometry_areas_ha, rings_of
+from geococa.report_tables import DATE_COLUMNS
 from geococa.zonal_sums import class_sums_ha, exact_sum
 from geococa.zone_algebra import zone_overlaps
+from geococa.zone_shapes import named_zones
 from geococa.zone_statistics import zonal_statistics
 
 if TYPE_CHECKING:
@@ -35,8 +38,6 @@ __all__ = [
     "zone_overlaps",
 ]
 
-DATE_COLUMNS = ("mean_observations", "fallback_share", "mean_age_days", "median_age_days")
-"""Columns of the table that tell of the dates behind the hectares, where they are known."""
 _CLOSED = 1e-9
 """Relative difference of hectares below which two of them are the same."""
 _WORST_CLOSURE = 1e-3
@@ -45,7 +46,14 @@ _FRACTIONS = "sum of area fractions of pixels, not a design-based estimate"
 Float = npt.NDArray[np.float64]
 
 
-def zonal_area(land_cover: xr.DataArray, share: Coverage, *, area: str = ELLIPSOIDAL, threads: int = 1) -> xr.Dataset:
+def zonal_area(
+    land_cover: xr.DataArray,
+    share: Coverage,
+    *,
+    area: str = ELLIPSOIDAL,
+    method: Literal["exact", "centre"] = "exact",
+    threads: int = 1,
+) -> xr.Dataset:
     """Hectares of every class in every zone.
 
     Parameters
@@ -61,6 +69,11 @@ def zonal_area(land_cover: xr.DataArray, share: Coverage, *, area: str = ELLIPSO
         ``"ellipsoidal"``: hectares of the WGS84 ellipsoid. ``"planar:EPSG:32618"``: hectares in the plane of that
         projection, to compare with figures made so; they are off by up to 1.9 % in Colombia, and the result's
         attributes say which they are.
+    method : {"exact", "centre"}
+        ``"exact"``: each cell counts with its share inside. ``"centre"``: a cell counts wholly if its centre lies inside,
+        to reproduce the figures of older tools (with ``area="planar:..."`` in the map's own CRS also their nominal
+        cells); ``zone_ha`` is then what was counted and what lies outside, not the polygon's area, and ``estimate`` says
+        so.
     threads : int
         Threads over zones; the result is the same to the last bit whatever their number, and whatever the chunks of
         the map.
@@ -101,8 +114,15 @@ def zonal_area(land_cover: xr.DataArray, share: Coverage, *, area: str = ELLIPSO
     >>> areas.unobserved_ha.values.round(4)
     array([1.0008])
     """
+    check_type(
+        land_cover, xr.DataArray, "land_cover", "open a map with geococa.read_raster or make one with as_land_cover"
+    )
+    check_type(share, Coverage, "share", "make it with geococa.coverage_fraction(zones, Grid.from_xarray(land_cover))")
+    threads = check_threads(threads)
+    if method not in ("exact", "centre"):
+        raise InputRefused(f"method must be 'exact' or 'centre', got {method!r}")
     if kind_of(land_cover) in ("fraction", "probability"):
-        return _fraction_area(land_cover, share, area, threads)
+        return _fraction_area(land_cover, share, area, method, threads)
     check_kind(land_cover, "land_cover")
     check_dims(land_cover, "y", "x", optional=("time",))
     if land_cover.dtype != np.uint8:
@@ -113,12 +133,13 @@ def zonal_area(land_cover: xr.DataArray, share: Coverage, *, area: str = ELLIPSO
     legend = Legend.from_attrs(land_cover.attrs)
     single = "time" not in land_cover.dims
     maps = land_cover.expand_dims("time") if single else land_cover.transpose("time", "y", "x")
-    sums, legend = class_sums_ha(maps, share, legend, area=area, threads=threads)
-    out = _assembled(sums, maps, share, list(legend.names), area, _COUNTED, threads)
+    cells = share if method == "exact" else centre_coverage(share)
+    sums, legend = class_sums_ha(maps, cells, legend, area=area, threads=threads)
+    out = _assembled(sums, maps, share, list(legend.names), area, _COUNTED, threads, method)
     return out.isel(time=0) if single else out
 
 
-def _fraction_area(fraction: xr.DataArray, share: Coverage, area: str, threads: int) -> xr.Dataset:
+def _fraction_area(fraction: xr.DataArray, share: Coverage, area: str, method: str, threads: int) -> xr.Dataset:
     """Hectares from area fractions, see `zonal_area`."""
     if kind_of(fraction) == "probability":
         raise KindMismatch(
@@ -135,17 +156,32 @@ def _fraction_area(fraction: xr.DataArray, share: Coverage, area: str, threads: 
     single = "time" not in fraction.dims
     maps = fraction.expand_dims("time") if single else fraction
     maps = maps.transpose("time", "land_cover", "y", "x")
-    sums = fraction_sums_ha(maps, share, area=area, threads=threads)
-    out = _assembled(sums, maps, share, [str(name) for name in maps["land_cover"].values], area, _FRACTIONS, threads)
+    cells = share if method == "exact" else centre_coverage(share)
+    sums = fraction_sums_ha(maps, cells, area=area, threads=threads)
+    names = [str(name) for name in maps["land_cover"].values]
+    out = _assembled(sums, maps, share, names, area, _FRACTIONS, threads, method)
     return out.isel(time=0) if single else out
 
 
 def _assembled(
-    sums: Float, maps: xr.DataArray, share: Coverage, classes: list[str], area: str, estimate: str, threads: int
+    sums: Float,
+    maps: xr.DataArray,
+    share: Coverage,
+    classes: list[str],
+    area: str,
+    estimate: str,
+    threads: int,
+    method: str,
 ) -> xr.Dataset:
     """Close the sums of each zone, and give them names."""
     zone_ha, inside_ha = share.measured(area, threads=threads)
-    sums, closure = _closed(sums, inside_ha, share)
+    if method == "centre":
+        # as counted: cells at the border that count or don't never add up to the polygon
+        counted = sums[0].sum(axis=1) if len(sums) else np.zeros_like(zone_ha)
+        zone_ha, inside_ha, closure = zone_ha - inside_ha + counted, counted, np.ones_like(zone_ha)
+        estimate = f"cells by their centre: {estimate}"
+    else:
+        sums, closure = _closed(sums, inside_ha, share)
     outside = np.broadcast_to(zone_ha - inside_ha, sums.shape[:2])
     coords: dict[str, Any] = {"time": maps["time"]} if "time" in maps.coords else {}
     coords["closure"] = ("zone", closure, {"units": "1", "long_name": "factor that closes the sums"})
@@ -192,7 +228,7 @@ def _closed(sums: Float, inside_ha: Float, share: Coverage) -> tuple[Float, Floa
     out = sums * factor[:, :, None]
     out[:, :, -1] = np.where(empty, inside_ha[None, :], out[:, :, -1])
     closure = factor[0] if len(factor) else np.ones(inside_ha.size)
-    cell_ha = float(np.median(share.grid.cell_area_ha((0, 1)))) if share.grid.shape[0] else 0.0
+    cell_ha = float(np.median(share.grid.cell_area_ha((0, 1)))) if min(share.grid.shape) else 0.0
     # slivers between the outlines of tiles have hectares, but hardly cells; they don't matter
     missing = np.abs(inside_ha - total[0]) if len(total) else np.zeros(inside_ha.size)
     off = (missing > _WORST_CLOSURE * inside_ha) & (missing > 0.02 * cell_ha)
@@ -227,17 +263,24 @@ def merge_areas(parts: Sequence[xr.Dataset], zones: GeoDataFrame, *, area: str |
     Raises
     ------
     InputRefused
-        Two tiles count the same ground, or their areas were measured differently.
+        Two tiles count the same ground, their areas were measured differently, or none holds any of the zones.
 
     Notes
     -----
     Tiles cut from one raster, in whatever number, with whatever overlap, give the hectares of the whole to 1e-9: the
     ground that `geococa.own_tiles` gives a tile ends between cells, and the sums are closed once for each zone.
     """
+    check_type(parts, (list, tuple), "parts", "give the results of geococa.zonal_area, one for each tile")
     if not parts:
         raise InputRefused("there are no areas to merge; give at least one result of geococa.zonal_area")
+    for part in parts:
+        _check_areas(part)
+    zones = named_zones(zones)
     measure, estimate = _common_measure(parts, area), _common_estimate(parts)
+    if estimate.startswith("cells by their centre"):
+        raise InputRefused("cells counted by their centre don't add up over tiles; use method='exact' for each tile")
     names = [str(name) for name in zones["zone"]]
+    _refuse_strangers(parts, names)
     parts = [part if "time" in part.dims else part.expand_dims("time") for part in parts]
     years = np.unique(np.concatenate([part["time"].values for part in parts]))
     classes = list(dict.fromkeys(str(name) for part in parts for name in part["land_cover"].values))
@@ -277,6 +320,16 @@ def _added(parts: Sequence[xr.Dataset], labels: dict[str, Any]) -> tuple[Float, 
     return area_ha * closing[:, :, None], unobserved * closing
 
 
+def _refuse_strangers(parts: Sequence[xr.Dataset], names: Sequence[str]) -> None:
+    """Refuse zones of which no part knows a single one: their table would be all zero."""
+    held = [str(name) for part in parts for name in np.atleast_1d(part["zone"].values)]
+    if not set(held).intersection(names):
+        raise InputRefused(
+            f"none of the zones ({', '.join(names[:3])}, ...) is in the areas ({', '.join(held[:3])}, ...); give the zones that "
+            "the coverages were made with"
+        )
+
+
 def _refuse_twice(outside: Float, zone_ha: Float, names: Sequence[str]) -> None:
     """Refuse tiles that hold more of a zone than there is."""
     twice = outside < -1e-6 * zone_ha[None, :] - 1e-6
@@ -290,6 +343,7 @@ def _refuse_twice(outside: Float, zone_ha: Float, names: Sequence[str]) -> None:
 
 
 def _common_measure(parts: Iterable[xr.Dataset], area: str | None) -> str:
+    check_type(area, (str, type(None)), "area", "such as 'ellipsoidal' or 'planar:EPSG:32618'")
     measures = {str(part.attrs["area"]) for part in parts if "area" in part.attrs} | ({area} if area else set())
     if len(measures) > 1:
         raise InputRefused(
@@ -334,6 +388,8 @@ def areas_table(areas: xr.Dataset) -> pd.DataFrame:
         One row for each zone, year and class, in that order: ``zone, year, land_cover, area_ha, unobserved_ha,
         outside_ha, zone_ha, observed_share``, and what is known of the dates behind them: ``mean_observations,
         fallback_share, mean_age_days, median_age_days`` (`geococa.image_ages.age_summary`). ``year`` is missing (NA) where the map had no time.
+        Areas in the plane of a projection have a last column ``surface``, such as ``planar:EPSG:32618``, so that nobody
+        takes them for those of the ground.
 
     Examples
     --------
@@ -373,6 +429,8 @@ def areas_table(areas: xr.Dataset) -> pd.DataFrame:
             **{name: np.repeat(values, n_classes) for name, values in per_year.items()},
         }
     )
+    if areas.attrs.get("area", ELLIPSOIDAL) != ELLIPSOIDAL:
+        table["surface"] = str(areas.attrs["area"])
     table.attrs = {key: str(value) for key, value in areas.attrs.items()}
     return table
 
@@ -394,6 +452,8 @@ def observed_share(areas: xr.Dataset) -> xr.DataArray:
     _check_areas(areas)
     with np.errstate(invalid="ignore", divide="ignore"):
         seen = areas["area_ha"].sum("land_cover") / areas["zone_ha"]
+    # sums close to 1e-9: what lies nearer to the whole zone is all of it
+    seen = seen.where(~(seen > 1 - _CLOSED), 1.0)
     return seen.rename("observed_share").assign_attrs(units="1", long_name="share of the zone that was observed")
 
 
@@ -412,12 +472,12 @@ def require_observed(areas: xr.Dataset, minimum: float = 0.7) -> xr.Dataset:
     InputRefused
         A zone was observed less in some year; the message lists them.
     """
-    if not 0 <= minimum <= 1:
-        raise InputRefused(f"minimum must be a share between 0 and 1, got {minimum}")
+    if not isinstance(minimum, int | float | np.number) or not 0 <= minimum <= 1:
+        raise InputRefused(f"minimum must be a share between 0 and 1, got {minimum!r}")
     seen = observed_share(areas)
     seen = seen if "time" in seen.dims else seen.expand_dims("time")
     short = [
-        f"{seen['zone'].values[zone]} {_year(seen, time)}: {float(seen[time, zone]):.0%}"
+        f"{seen['zone'].values[zone]}{_year(seen, time)}: {float(seen[time, zone]):.0%}"
         for time, zone in np.argwhere(~(seen.transpose("time", "zone").values >= minimum))
     ]
     if short:
@@ -433,10 +493,12 @@ def _year(seen: xr.DataArray, time: int) -> str:
     if "time" not in seen.coords:
         return ""
     value = seen["time"].values[time]
-    return str(value)[:4] if np.issubdtype(seen["time"].dtype, np.datetime64) else str(value)
+    return f" {str(value)[:4] if np.issubdtype(seen['time'].dtype, np.datetime64) else value}"
 
 
 def _check_areas(areas: xr.Dataset) -> None:
+    if not isinstance(areas, xr.Dataset):
+        raise KindMismatch(f"expected the areas that geococa.zonal_area gives, got {type(areas).__name__}")
     missing = [name for name in ("area_ha", "unobserved_ha", "outside_ha", "zone_ha") if name not in areas]
     if missing:
         raise KindMismatch(f"expected the areas that geococa.zonal_area gives, but {', '.join(missing)} is missing")

@@ -95,7 +95,14 @@ def _lightgbm_missing(entry: dict[str, Any]) -> bool:
 def xgboost_classifier(estimator: Any) -> Parts:
     """Convert a fitted ``XGBClassifier``, up to its best iteration where it stopped early."""
     booster = estimator.get_booster()
-    best = getattr(estimator, "best_iteration", None) if estimator.early_stopping_rounds else None
+    missing = estimator.missing
+    if missing is not None and not np.isnan(missing):
+        raise ModelRefused(
+            f"XGBoost with missing={missing:g} can't be converted, since only NaN is missing here; put NaN in the place of "
+            f"{missing:g} and train without missing="
+        )
+    # set by early_stopping_rounds and by a callback alike
+    best = getattr(estimator, "best_iteration", None)
     parts = xgboost_booster(booster if best is None else booster[: best + 1])
     return replace(parts, labels=list(estimator.classes_))
 

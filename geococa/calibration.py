@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from geococa._checks import check_type, check_whole
 from geococa.calibration_maps import METHODS, fit_calibration
 from geococa.errors import InputRefused, ModelRefused, SampleLeak
+from geococa.model_features import check_model, usable
 from geococa.sample_splits import check_no_leak, spatial_folds
 from geococa.training_data import has_places
 
@@ -46,8 +48,8 @@ def calibrate(
     model : Model
         Classifier; maps that it has already are replaced.
     table : pandas.DataFrame
-        ``class`` and the model's features, rows that were not used in training; rows with a missing feature are
-        dropped. At least 5 rows of every class.
+        ``class`` and the model's features, rows that were not used in training. Rows with a missing feature are
+        dropped (for ``twdtw`` rows without any). At least 5 rows of every class.
     method : {"isotonic", "sigmoid"}
         Kind of map.
     training : pandas.DataFrame, optional
@@ -138,6 +140,7 @@ def calibrate_on_folds(
 
 
 def _check_method(model: Model, method: str) -> None:
+    check_model(model)
     if method not in METHODS:
         raise InputRefused(f"unknown calibration {method!r}; known are {', '.join(METHODS)}")
     if model.output != "probability":
@@ -147,12 +150,13 @@ def _check_method(model: Model, method: str) -> None:
 
 
 def _usable(model: Model, table: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
-    """Features of the rows that have them all, numbered by position, and the index of each row's class."""
+    """Features of the rows that have what the model needs, numbered by position, and the index of each row's class."""
+    check_type(table, pd.DataFrame, "table", "give held-out rows of a geococa.training_table")
     missing = [name for name in ("class", *model.features) if name not in table.columns]
     if missing:
         raise InputRefused(f"the table lacks {', '.join(missing)}; it has {', '.join(map(str, table.columns[:30]))}")
     rows = table[list(model.features)].reset_index(drop=True)
-    good = np.isfinite(rows.to_numpy(dtype=np.float64)).all(axis=1) & table["class"].notna().to_numpy()
+    good = usable(model, rows) & table["class"].notna().to_numpy()
     labels = table["class"].astype(str).to_numpy()[good]
     unknown = sorted(set(labels) - set(model.classes))
     if unknown:
@@ -169,7 +173,8 @@ def _refuse_known(model: Model, rows: pd.DataFrame) -> None:
     """Refuse rows that are training points: exact coincidence in every feature is no chance where values vary."""
     if model.training_set is None:
         return
-    given = np.unique(np.ascontiguousarray(rows.to_numpy(dtype=np.float32)) + np.float32(0), axis=0)
+    values = rows.to_numpy(dtype=np.float32)
+    given = np.unique(values[np.isfinite(values).all(axis=1)] + np.float32(0), axis=0)
     kept = np.unique(model.training_set.points + np.float32(0), axis=0)
     known = len(given) + len(kept) - len(np.unique(np.concatenate([given, kept]), axis=0))
     # a model keeps all its rows or a part of them, and the share of the part is what to expect of its own rows
@@ -239,10 +244,10 @@ def reliability(
     >>> found[["mean_predicted", "observed_share", "n"]].values.tolist()
     [[0.1, 0.0, 2.0], [0.9, 0.5, 2.0]]
     """
-    if strategy not in ("width", "quantile") or not 1 <= bins <= 1000 or not 0 < confidence < 1:
+    bins = check_whole(bins, "bins", 1, 1000)
+    if strategy not in ("width", "quantile") or not isinstance(confidence, int | float) or not 0 < confidence < 1:
         raise InputRefused(
-            f"expected strategy 'width' or 'quantile', 1 to 1000 bins and a confidence in 0..1, got {strategy!r}, "
-            f"{bins} and {confidence}"
+            f"expected strategy 'width' or 'quantile' and a confidence in 0..1, got {strategy!r} and {confidence!r}"
         )
     values, names = _probabilities(model, table, classes)
     truth = table["class"].astype(str).to_numpy()
@@ -263,6 +268,7 @@ def _probabilities(
     model: Model | pd.DataFrame | np.ndarray, table: pd.DataFrame, classes: Sequence[str] | None
 ) -> tuple[np.ndarray, list[str]]:
     """Probabilities ``(rows, classes)`` and the names of their columns."""
+    check_type(table, pd.DataFrame, "table", "give rows of a geococa.training_table")
     if "class" not in table.columns:
         raise InputRefused(f"the table has no column 'class', only {', '.join(map(str, table.columns[:30]))}")
     if isinstance(model, pd.DataFrame):
@@ -272,8 +278,14 @@ def _probabilities(
             raise InputRefused(f"probabilities of shape {model.shape} need classes=, one name a column")
         values, names = model.astype(np.float64), [str(name) for name in classes]
     else:
+        check_model(model)
+        missing = [name for name in model.features if name not in table.columns]
+        if missing:
+            raise InputRefused(
+                f"the table lacks {', '.join(missing)}; it has {', '.join(map(str, table.columns[:30]))}"
+            )
         values, names = np.full((len(table), len(model.classes)), np.nan), list(model.classes)
-        good = np.isfinite(table[list(model.features)].to_numpy(dtype=np.float64)).all(axis=1)
+        good = usable(model, table)
         values[good] = model.predict_proba(table.loc[good, list(model.features)])
     unknown = [name for name in classes or () if name not in names]
     if unknown or len(values) != len(table):

@@ -23,7 +23,7 @@ __all__ = ["CellAreas", "cell_areas", "raster_density", "row_areas_ha"]
 
 _PIECE_ERROR = 1e-10
 """Largest relative error of a parabola over a piece of columns."""
-_MOST_COLUMNS = 256
+_MOST_COLUMNS = 1024
 """Columns of the longest pieces: `_kernels.zonal.PIECE`."""
 
 Array = npt.NDArray[np.float64]
@@ -51,7 +51,7 @@ class CellAreas:
         The cell in column ``piece * step + i`` has ``a + b i + c i²`` hectares; the last piece holds to the end of the
         row.
     step : int
-        Columns of a piece, at most 256.
+        Columns of a piece, at most 1024.
     error : float
         Largest relative error, as estimated.
     """
@@ -109,8 +109,8 @@ def raster_density(
 
 @lru_cache(maxsize=32)
 def _raster_density(wkt: str, transform: tuple[float, ...], shape: tuple[int, int], planar: str | None) -> AreaDensity:
-    # the last piece may end up to 256 columns beyond the raster, but never far beyond it
-    window = (0.0, 0.0, shape[1] + min(256.0, 0.1 * shape[1] + 1), float(max(shape[0], 1)))
+    # the last piece may end beyond the raster, but never far beyond it
+    window = (0.0, 0.0, shape[1] + min(float(_MOST_COLUMNS), shape[1] / 8 + 1), float(max(shape[0], 1)))
     return fit_density(
         pyproj.CRS.from_wkt(wkt), Affine(*transform), window, None if planar is None else pyproj.CRS.from_wkt(planar)
     )
@@ -126,6 +126,6 @@ def _step(density: AreaDensity, columns: int) -> tuple[int, float]:
         worst = float(np.abs(chebyshev.chebgrid2d(side, side, third)).max() / abs(density.coefficients[0, 0]))
     step = _MOST_COLUMNS
     # a parabola through both ends and the middle of a piece is off by the third derivative times h³ / (72 sqrt 3)
-    while step > 1 and (worst * step**3 / 124.7 > _PIECE_ERROR or step > max(1, columns // 16)):
+    while step > 1 and (worst * step**3 / 124.7 > _PIECE_ERROR or step > max(1, columns // 8)):
         step //= 2
     return step, worst * step**3 / 124.7 if step > 1 else 0.0

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from geococa._checks import check_dims, check_kind, is_lazy
+from geococa._checks import check_dims, check_kind, check_threads, is_lazy
 from geococa.engines import chunks, in_threads
-from geococa.errors import InputRefused, ModelRefused
+from geococa.errors import InputRefused, KindMismatch, ModelRefused
 from geococa.legend import NO_DATA
-from geococa.model_features import check_scale, select_features
+from geococa.model_features import check_model, check_scale, select_features
 
 if TYPE_CHECKING:
     from geococa.models import Model
@@ -26,8 +26,9 @@ def classify(
     """Give every pixel the model's class probabilities or class fractions, its label, or both.
 
     Features are matched by name, so their order does not matter and further ones are ignored. A pixel with a
-    feature that is NaN or infinite counts as not observed; for models that take missing features (``twdtw``), a pixel
-    without any date does. Dask in gives Dask out, and nothing is computed.
+    feature that is NaN or infinite counts as not observed (for models without trees, also one beyond single
+    precision); for models that take missing features (``twdtw``), a pixel without any date does. Dask in gives Dask
+    out, and nothing is computed.
 
     Parameters
     ----------
@@ -57,8 +58,11 @@ def classify(
     Raises
     ------
     ModelRefused
-        Features are missing, or are on another scale than those the model was trained with, by their values or by
-        what they state of their units and scale; or the output asked for is not what the model gives.
+        Features are missing, or are on another scale than those the model was trained with, by their values (see
+        `geococa.model_features.check_scale`) or by what they state of their units and scale; or the output asked for
+        is not what the model gives. Of Dask arrays, values are checked when they are computed.
+    InputRefused
+        ``threads`` is no whole number of at least 1, or features are no numbers.
 
     Examples
     --------
@@ -71,13 +75,14 @@ def classify(
     >>> classify(ndvi, model, output="labels").values.tolist()
     [[1, 2, 255]]
     """
-    if not hasattr(model, "plane_labels"):
-        raise ModelRefused(
-            f"expected a geococa Model, got {type(model).__name__}; read one with geococa.read_model(path), or convert an "
-            "estimator with geococa.Model.from_estimator(fitted)"
-        )
+    check_model(model)
     output = _output(output, model)
+    threads = check_threads(threads)
     check_kind(features, "features")
+    if not isinstance(features, xr.DataArray):
+        raise KindMismatch(
+            "expected features as a DataArray (feature, y, x), got a Dataset; make one with .to_dataarray('feature')"
+        )
     check_dims(features, "feature", "y", "x", optional=("time",))
     selected = select_features(features, model)
     kinds = {model.output: [model.output], "labels": ["land_cover"], "both": [model.output, "land_cover"]}

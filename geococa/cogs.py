@@ -16,7 +16,7 @@ from geococa._files import replace_file, replacing
 from geococa.errors import InputRefused
 from geococa.grid import Grid
 from geococa.legend import NO_DATA, Legend
-from geococa.rasters import GDAL_OPTIONS, Header, read_header, read_window
+from geococa.rasters import GDAL_OPTIONS, Header, hide_masked, mask_fill, read_header, read_window
 
 __all__ = ["read_raster", "write_cog"]
 
@@ -224,7 +224,9 @@ def read_raster(
     xarray.DataArray
         ``(y, x)`` where the file has one band, else ``(band, y, x)`` with band descriptions as labels; values as
         stored, with ``nodata`` in the attributes (and ``scale_factor``, ``add_offset`` where the file has
-        them, not applied). A file of `write_cog` comes back with its kind, name, legend and dims.
+        them, not applied). Where the file has a mask of its own, what that hides is NaN, or the largest number of an
+        unsigned, the least of a signed type, and that number is ``nodata``. A file of `write_cog` comes back with its
+        kind, name, legend and dims.
 
     Raises
     ------
@@ -247,8 +249,14 @@ def read_raster(
         )
     part: tuple[int, int, int, int] = (box[0], box[1], box[2], box[3])
     bands = tuple(range(1, header.count + 1))
-    data = read_window(header.path, header.driver, bands, part) if chunks is None else _lazy(header, part, chunks)
+    data = _read(header, bands, part) if chunks is None else _lazy(header, part, chunks)
     return _wrap(header, data, header.grid.window(*part))
+
+
+def _read(header: Header, bands: tuple[int, ...], box: tuple[int, int, int, int]) -> np.ndarray:
+    """Values as stored; where the file has a mask of its own, with a no-data value for what that hides."""
+    data = read_window(header.path, header.driver, bands, box)
+    return hide_masked(header.path, header.driver, data, box) if header.masked else data
 
 
 def _lazy(header: Header, box: tuple[int, int, int, int], chunks: Mapping[str, int]) -> Any:
@@ -260,11 +268,11 @@ def _lazy(header: Header, box: tuple[int, int, int, int], chunks: Mapping[str, i
         dtype=dtype,
         chunks=(header.count, chunks.get("y", 1024), chunks.get("x", 1024)),
     )
-    path, driver, bands = header.path, header.driver, tuple(range(1, header.count + 1))
+    bands = tuple(range(1, header.count + 1))
 
     def block(block_info: Any = None) -> np.ndarray:
         _, (top, bottom), (left, right) = block_info[None]["array-location"]
-        return read_window(path, driver, bands, (r0 + top, r0 + bottom, c0 + left, c0 + right))
+        return _read(header, bands, (r0 + top, r0 + bottom, c0 + left, c0 + right))
 
     return da.map_blocks(block, chunks=layout.chunks, dtype=dtype, meta=np.empty((0, 0, 0), dtype))
 
@@ -272,7 +280,7 @@ def _lazy(header: Header, box: tuple[int, int, int, int], chunks: Mapping[str, i
 def _wrap(header: Header, data: Any, grid: Grid) -> xr.DataArray:
     tags = {key.removeprefix(_PREFIX): value for key, value in header.tags.items() if key.startswith(_PREFIX)}
     attrs: dict[str, Any] = {key: tags[key.upper()] for key in _KEPT if key.upper() in tags}
-    nodata = header.nodata[0]
+    nodata = mask_fill(np.result_type(*set(header.dtypes))) if header.masked else header.nodata[0]
     encoding: dict[str, Any] = {}
     if nodata is not None:
         value = int(nodata) if np.dtype(header.dtypes[0]).kind in "ui" and float(nodata).is_integer() else nodata

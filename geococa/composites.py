@@ -36,33 +36,39 @@ class Window:
         cut-off of the year before where not given.
     fallback_days : int
         How many days before the window still count where the window is too poor.
+    after_days : int
+        How many days after the cut-off belong to the window as well.
     """
 
     month: int = 12
     day: int = 31
     days: int | None = None
     fallback_days: int = 0
+    after_days: int = 0
 
     def cutoff(self, year: int) -> int:
         """Cut-off date of a year in days since 1 January 1970."""
         return (dt.date(year, self.month, self.day) - dt.date(1970, 1, 1)).days
 
-    def reach(self, year: int) -> tuple[int, int]:
-        """First day of the window and first day of the fallback before it, in days since 1 January 1970."""
+    def reach(self, year: int) -> tuple[int, int, int]:
+        """First day of the fallback, first and last day of the window, in days since 1 January 1970."""
         first = self.cutoff(year - 1) + 1 if self.days is None else self.cutoff(year) - self.days
-        return first, first - self.fallback_days
+        return first - self.fallback_days, first, self.cutoff(year) + self.after_days
+
+    def holds(self, year: int, days: np.ndarray) -> np.ndarray:
+        """Whether each of some days lies in the window of a year or its fallback."""
+        earliest, _, last = self.reach(year)
+        return np.asarray((days >= earliest) & (days <= last))
 
     def years(self, days: np.ndarray) -> list[int]:
         """Calendar years of some days with at least one of them within reach of the cut-off."""
         calendar = np.asarray(days).astype("datetime64[D]").astype("datetime64[Y]").astype(int) + 1970
-        found = []
-        for year in range(int(calendar.min()), int(calendar.max()) + 1):
-            if ((days >= self.reach(year)[1]) & (days <= self.cutoff(year))).any():
-                found.append(year)
-        return found
+        return [y for y in range(int(calendar.min()), int(calendar.max()) + 1) if self.holds(y, days).any()]
 
 
-def window_of(cutoff: str | None, window_days: float | None = None, fallback_days: float = 0) -> Window | None:
+def window_of(
+    cutoff: str | None, window_days: float | None = None, fallback_days: float = 0, after_days: float = 0
+) -> Window | None:
     """Check the settings of a window; None where there is no cut-off date.
 
     Raises
@@ -71,8 +77,10 @@ def window_of(cutoff: str | None, window_days: float | None = None, fallback_day
         The cut-off is no day of every year, a number of days is not whole and positive, or a window has no cut-off.
     """
     if cutoff is None:
-        if window_days is not None or fallback_days:
-            raise InputRefused("window_days and fallback_days count from a cut-off date; give cutoff, such as '12-31'")
+        if window_days is not None or fallback_days or after_days:
+            raise InputRefused(
+                "window_days, fallback_days and after_days count from a cut-off date; give cutoff, such as '12-31'"
+            )
         return None
     found = re.fullmatch(r"(\d\d)-(\d\d)", cutoff)
     try:
@@ -82,10 +90,13 @@ def window_of(cutoff: str | None, window_days: float | None = None, fallback_day
         day = None
     if day is None:
         raise InputRefused(f"cutoff must be a month and day that every year has, such as '12-31', got {cutoff!r}")
-    for name, value in (("window_days", window_days), ("fallback_days", fallback_days)):
-        if value is not None and (value != int(value) or not (value > 0 or (value == 0 and name == "fallback_days"))):
+    for name, value in (("window_days", window_days), ("fallback_days", fallback_days), ("after_days", after_days)):
+        if value is not None and (value != int(value) or not (value > 0 or (value == 0 and name != "window_days"))):
             raise InputRefused(f"{name} must be a whole number of days above zero, got {value!r}")
-    return Window(day.month, day.day, None if window_days is None else int(window_days), int(fallback_days))
+    if after_days > 366:
+        raise InputRefused(f"after_days must be at most 366: later images show another year's ground, got {after_days}")
+    length = None if window_days is None else int(window_days)
+    return Window(day.month, day.day, length, int(fallback_days), int(after_days))
 
 
 def composite(
@@ -97,6 +108,7 @@ def composite(
     cutoff: str | None = None,
     window_days: int | None = None,
     fallback_days: int = 0,
+    after_days: int = 0,
     half_life_days: float | None = None,
     cloud_distance_m: float = 500.0,
     scores: Mapping[str, float] | None = None,
@@ -129,10 +141,14 @@ def composite(
     fallback_days : int
         Where a pixel has fewer than ``min_observations`` dates in the window, the latest earlier ones are used, as many
         as are lacking and at most so many days before the window.
+    after_days : int
+        Dates up to so many days after the cut-off date belong to the window as well; their age is negative. None by
+        default: what was planted or eradicated after the cut-off is not of its year.
     half_life_days : float, optional
-        A date so many days from the cut-off date counts half, twice as far a quarter, for ``mean`` and ``median``; all
-        dates count alike where not given. For ``bap`` the score of the date is half there, and a sixteenth at twice the
-        distance (a Gaussian; 60 where not given).
+        A date so many days from the cut-off date, before or after it, counts half, twice as far a quarter, for
+        ``mean``, ``median``, ``geomedian`` and ``medoid`` (sums of distances to the dates, weighted); all dates count
+        alike where not given. For ``bap`` the score of the date is half there, and a sixteenth at twice the distance (a
+        Gaussian; 60 where not given). Counted to 31 December where no cut-off date is given.
     cloud_distance_m : float
         Distance to the nearest cloud in metres from which on ``bap`` takes a pixel for safe.
     scores : mapping of str to float, optional
@@ -150,9 +166,9 @@ def composite(
 
         ``observations`` uint16, number of dates used; ``date_used`` datetime64[ns], the day that the spectrum stands
         for, NaT = not observed: the date itself of ``medoid``, ``max_ndvi`` and ``bap``, the (weighted) mean day of
-        ``mean``, the (weighted) median day, rounded down, of all others. With a cut-off date also ``age_days`` float32,
-        days from ``date_used`` to it; with ``fallback_days`` also ``fallback_observations`` uint16, how many of the
-        dates used lie before the window.
+        ``mean``, the (weighted) median day, rounded down, of all others; ``age_days`` float32, days from ``date_used`` to
+        the cut-off date (31 December where none is given), negative for later images. With ``fallback_days`` also
+        ``fallback_observations`` uint16, how many of the dates used lie before the window.
 
     Raises
     ------
@@ -193,7 +209,7 @@ def composite(
     positive(cloud_distance_m, "cloud_distance_m")
     if half_life_days is not None:
         positive(half_life_days, "half_life_days")
-    window = window_of(cutoff, window_days, fallback_days)
+    window = window_of(cutoff, window_days, fallback_days, after_days)
     names = band_names(reflectance)
     reduce = reducer_named(
         reducer, names, half_life_days=half_life_days, cloud_distance_m=cloud_distance_m, scores=scores
@@ -206,7 +222,7 @@ def composite(
     plan = _plan(reflectance["time"].values, window, None if years is None else {int(year) for year in years})
     if not plan:
         raise InputRefused(
-            "no year has a date to make its image from; widen window_days or fallback_days, or add scenes"
+            "no year has a date to make its image from; widen window_days, fallback_days or after_days, or add scenes"
         )
     layers = []
     for chosen, dates in plan.values():
@@ -216,8 +232,7 @@ def composite(
     attrs: dict[str, Any] = {"reducer": reducer, "min_observations": int(min_observations)}
     settings = {"cutoff": cutoff, "window_days": window_days, "half_life_days": half_life_days}
     attrs |= {key: value for key, value in settings.items() if value is not None}
-    if fallback_days:
-        attrs["fallback_days"] = int(fallback_days)
+    attrs |= {name: int(days) for name, days in (("fallback_days", fallback_days), ("after_days", after_days)) if days}
     return _annual(reflectance, names, list(plan), layers, window, attrs)
 
 
@@ -236,11 +251,10 @@ def _plan(time: np.ndarray, window: Window | None, wanted: set[int] | None) -> d
     else:
         order = np.argsort(days, kind="stable")
         for year in sorted(set(window.years(days)) | (wanted or set())):
-            first, earliest = window.reach(year)
-            chosen = order[(days[order] >= earliest) & (days[order] <= window.cutoff(year))]
+            chosen = order[window.holds(year, days[order])]
             if len(chosen):
                 within = days[chosen]
-                before = int((within < first).sum())
+                before = int((within < window.reach(year)[1]).sum())
                 plan[year] = (
                     chosen, Dates(within.astype(np.float32), _distance(within, window.cutoff(year)), before)
                 )  # fmt: skip
@@ -311,18 +325,19 @@ def _annual(
     day: Any = stack([layer[3] for layer in layers])
     moments = day.map_blocks(_moments, dtype="datetime64[ns]") if lazy else _moments(day)
     variables["date_used"] = (dims, moments, {"long_name": "day that the spectrum stands for"})
-    if window is not None:
-        ages = stack([window.cutoff(year) - layer[3] for year, layer in zip(years, layers, strict=True)])
-        variables["age_days"] = (dims, ages, {"units": "days", "long_name": "days from the image to the cut-off date"})
-        if window.fallback_days:
-            early = stack([layer[2] for layer in layers])
-            text = {"units": "1", "long_name": "dates used from before the window"}
-            variables["fallback_observations"] = (dims, early, text)
+    ends = window or Window()
+    ages = stack([np.float32(ends.cutoff(year)) - layer[3] for year, layer in zip(years, layers, strict=True)])
+    to = "the cut-off date" if window is not None else "31 December"
+    variables["age_days"] = (dims, ages, {"units": "days", "long_name": f"days from the image to {to}"})
+    if ends.fallback_days:
+        early = stack([layer[2] for layer in layers])
+        text = {"units": "1", "long_name": "dates used from before the window"}
+        variables["fallback_observations"] = (dims, early, text)
     coords = {n: c for n, c in source.coords.items() if "time" not in c.dims and "band" not in c.dims}
-    ends = np.array([f"{year}-12-31" for year in years], "datetime64[ns]")
+    stamps = np.array([f"{year}-12-31" for year in years], "datetime64[ns]")
     common = {"kind": "composite", "period": "year", **attrs}
     common |= {key: source.attrs[key] for key in ("sensor", "tile") if key in source.attrs}
-    out = xr.Dataset(variables, coords={**coords, "time": ends}, attrs=common)
+    out = xr.Dataset(variables, coords={**coords, "time": stamps}, attrs=common)
     if "spatial_ref" in out.coords:
         for variable in out.data_vars.values():
             variable.encoding["grid_mapping"] = "spatial_ref"

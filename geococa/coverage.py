@@ -15,13 +15,14 @@ import numpy.typing as npt
 import pyproj
 import xarray as xr
 
-from geococa.area_density import ELLIPSOIDAL
+from geococa._checks import check_threads, check_type, check_whole
+from geococa.area_density import ELLIPSOIDAL, parse_measure
 from geococa.coverage_file import coverage_key, read_coverage, write_coverage
-from geococa.errors import CRSMismatch, GridMismatch, ZoneError
+from geococa.errors import CRSMismatch, GridMismatch, InputRefused, ZoneError
 from geococa.grid import Grid
 from geococa.polygons import Rings, into_pixels, rings_of
 from geococa.transforms import to_lonlat
-from geococa.zone_shapes import ZoneShapes, measured_ha, named_zones, shapes_on_grid
+from geococa.zone_shapes import ZoneShapes, check_place, measured_ha, named_zones, shapes_on_grid
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
@@ -110,9 +111,11 @@ class Coverage:
         zone, inside = self.measured()
         return zone - inside
 
-    def measured(self, area: str = ELLIPSOIDAL, *, threads: int = 1) -> tuple[Float, Float]:
+    def measured(self, area: str = ELLIPSOIDAL, *, threads: int | None = 1) -> tuple[Float, Float]:
         """Hectares of each zone, whole and on the raster, on the ellipsoid or in a plane (``"planar:EPSG:32618"``)."""
-        if area not in self._areas:
+        threads = check_threads(threads)
+        if not isinstance(area, str) or area not in self._areas:
+            parse_measure(area)
             # a coverage that was read from a file has hectares, but not the shapes that other measures need
             shapes = self._shapes or shapes_on_grid(self.zones, self.grid, self._owned)[0]
             self._areas[area] = measured_ha(shapes, self.grid, area, threads)
@@ -130,7 +133,13 @@ class Coverage:
         Returns
         -------
         pathlib.Path
+
+        Raises
+        ------
+        InputRefused
+            The file can't be written.
         """
+        check_type(path, (str, os.PathLike), "path", "name the file to write")
         zone_ha, inside_ha = self.measured()
         rings = self.rings_px
         names = ("strip_zone", "strip_row", "span_offsets", "span_start", "span_stop")
@@ -144,7 +153,13 @@ class Coverage:
             "zone_ha": zone_ha,
             "inside_ha": inside_ha,
         }
-        return write_coverage(Path(path), arrays, coverage_key(self.zones, self.grid, self._owned), self.grid.shape)
+        key = coverage_key(self.zones, self.grid, self._owned)
+        try:
+            return write_coverage(Path(path), arrays, key, self.grid.shape)
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
+            raise InputRefused(
+                f"{path}: can't be written ({error.strerror or error}); name a file in a folder that exists and is yours"
+            ) from error
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], zones: GeoDataFrame, grid: Grid, *, owned: Any = None) -> Coverage:
@@ -174,6 +189,8 @@ class Coverage:
         ...     Coverage.load(path, zones, grid)
         <Coverage: 1 zones on 2 x 2 cells, 1 strips, 1 spans, 1 border cells>
         """
+        check_type(path, (str, os.PathLike), "path", "name a file from Coverage.save")
+        check_place(grid, owned)
         zones = named_zones(zones)
         a = read_coverage(Path(path), coverage_key(zones, grid, owned), len(zones), grid.shape)
         rings = Rings(a["ring_x"], a["ring_y"], a["ring_offsets"], a["ring_hole"], a["zone_rings"])
@@ -186,11 +203,22 @@ class Coverage:
 
     def strips(self, row_start: int = 0, row_stop: int | None = None) -> Int64:
         """Numbers of the strips in some rows, in order of zone and row."""
-        stop = self.grid.shape[0] if row_stop is None else row_stop
-        return np.flatnonzero((self.strip_row >= row_start) & (self.strip_row < stop))
+        start, stop = self._rows(row_start, row_stop)
+        return np.flatnonzero((self.strip_row >= start) & (self.strip_row < stop))
+
+    def _rows(self, row_start: int, row_stop: int | None) -> tuple[int, int]:
+        """First row and stop, if the grid has them."""
+        rows = self.grid.shape[0]
+        start = check_whole(row_start, "row_start", 0, rows)
+        return start, rows if row_stop is None else check_whole(row_stop, "row_stop", start, rows)
 
     def cells(self, zone: str | int) -> tuple[Int64, Int64, Float]:
-        """Rows, columns and shares of all cells of one zone.
+        """Rows, columns and shares of all cells of one zone, by its name or number.
+
+        Raises
+        ------
+        InputRefused
+            There is no such zone.
 
         Examples
         --------
@@ -200,9 +228,18 @@ class Coverage:
         >>> share.cells("a")
         (array([1, 1]), array([0, 1]), array([1. , 0.5]))
         """
-        number = self.zone_names.index(zone) if isinstance(zone, str) else zone
+        number = self._number(zone)
         low, high = np.searchsorted(self.strip_zone, [number, number + 1])
         return self.expand(np.arange(low, high))
+
+    def _number(self, zone: str | int) -> int:
+        if not isinstance(zone, str):
+            return check_whole(zone, "zone, where it is no name,", 0, len(self.zones) - 1)
+        names = self.zone_names
+        if zone not in names:
+            more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+            raise InputRefused(f"no zone {zone!r} in the coverage, which has {', '.join(names[:10])}{more}")
+        return names.index(zone)
 
     def expand(self, strips: Int64, row_start: int = 0) -> tuple[Int64, Int64, Float]:
         """Rows (from ``row_start``), columns and shares of every cell of some strips."""
@@ -235,9 +272,9 @@ class Coverage:
         """Shares as a dense float64 array ``(zone, y, x)``; rows may be limited, since it grows with zones x cells."""
         from geococa._kernels import coverage
 
-        stop = self.grid.shape[0] if row_stop is None else row_stop
-        out = np.zeros((len(self.zones), stop - row_start, self.grid.shape[1]))
-        coverage.fill_dense(*self.arrays, row_start, out)
+        start, stop = self._rows(row_start, row_stop)
+        out = np.zeros((len(self.zones), stop - start, self.grid.shape[1]))
+        coverage.fill_dense(*self.arrays, start, out)
         array = xr.DataArray(
             out,
             dims=("zone", "y", "x"),
@@ -245,7 +282,7 @@ class Coverage:
             name="coverage_fraction",
             attrs={"units": "1", "long_name": "share of the cell inside the zone"},
         )
-        return self.grid.window(row_start, stop, 0, self.grid.shape[1]).attach(array)
+        return self.grid.window(start, stop, 0, self.grid.shape[1]).attach(array)
 
 
 def coverage_fraction(
@@ -254,7 +291,7 @@ def coverage_fraction(
     *,
     owned: Any = None,
     allow_outside: bool = False,
-    threads: int = 1,
+    threads: int | None = 1,
 ) -> Coverage:
     """Exact share of every grid cell inside every zone.
 
@@ -270,8 +307,8 @@ def coverage_fraction(
         outside.
     allow_outside : bool
         Accept that no zone touches the grid; else that is an error, since it mostly means a wrong CRS.
-    threads : int
-        Threads; the result does not depend on them.
+    threads : int or None
+        Threads; the result does not depend on them. None takes one for each processor.
 
     Returns
     -------
@@ -282,6 +319,8 @@ def coverage_fraction(
     ------
     CRSMismatch
         The zones have no CRS, or none of them touches the grid.
+    InputRefused
+        Zones touch the grid, but not the ground owned; or an argument is of another type.
     ZoneError
         A zone overlaps or crosses itself.
 
@@ -300,16 +339,19 @@ def coverage_fraction(
     array([[0. , 0. ],
            [1. , 0.5]])
     """
+    threads = check_threads(threads)
     zones = named_zones(zones)
     shapes, pixels = shapes_on_grid(zones, grid, owned)
     arrays = _sweep(pixels, grid.shape, zones, threads)
     share = Coverage(zones, grid, *arrays, pixels, shapes, {}, owned)
     if not share.strip_row.size and not allow_outside:
+        if owned is not None and not shapes_on_grid(zones, grid, None)[0].disjoint.all():
+            raise InputRefused(_nothing_owned(owned))
         raise CRSMismatch(_no_overlap(zones, grid))
     return share
 
 
-def dense_fractions(geometries: Any, grid: Grid, *, threads: int = 1) -> Float:
+def dense_fractions(geometries: Any, grid: Grid, *, threads: int | None = 1) -> Float:
     """Shares of cells inside polygons that are in the CRS of the grid, dense.
 
     Parameters
@@ -318,12 +360,19 @@ def dense_fractions(geometries: Any, grid: Grid, *, threads: int = 1) -> Float:
         In the CRS of the grid.
     grid : Grid
         The grid.
-    threads : int
-        Threads; the result does not depend on them.
+    threads : int or None
+        Threads; the result does not depend on them. None takes one for each processor.
 
     Returns
     -------
     float64 array (geometries, rows, columns)
+
+    Raises
+    ------
+    InputRefused
+        ``grid`` is no Grid.
+    ZoneError
+        A geometry is no polygon, or overlaps or crosses itself.
 
     Examples
     --------
@@ -333,6 +382,10 @@ def dense_fractions(geometries: Any, grid: Grid, *, threads: int = 1) -> Float:
     """
     from geococa._kernels import coverage
 
+    threads = check_threads(threads)
+    check_place(grid)
+    if geometries is None or isinstance(geometries, str):
+        raise ZoneError(f"expected shapely polygons, got {geometries!r}")
     pixels = into_pixels(rings_of(geometries), grid.transform)
     arrays = _sweep(pixels, grid.shape, None, threads)
     out = np.zeros((len(pixels), *grid.shape))
@@ -407,6 +460,20 @@ def _joined(arrays: list[Any], *, offsets: bool) -> Any:
     starts = np.concatenate([[0], np.cumsum([array[-1] for array in arrays])])
     return np.concatenate([[0], *(array[1:] + start for array, start in zip(arrays, starts[:-1], strict=True))]).astype(
         np.int64
+    )
+
+
+def _nothing_owned(owned: Any) -> str:
+    if owned.is_empty:
+        return (
+            "zones touch the map, but it owns no ground: owned= is empty, since other tiles come first everywhere; leave "
+            "the tile out, or pass allow_outside=True"
+        )
+    west, south, east, north = owned.bounds
+    return (
+        "zones touch the map, but not the ground that it owns: owned= lies at longitude "
+        f"{west:.3f} to {east:.3f}, latitude {south:.3f} to {north:.3f}; take the polygon of this very tile from "
+        "geococa.own_tiles, in longitude and latitude, or pass allow_outside=True if other tiles hold the zones"
     )
 
 

@@ -4,9 +4,10 @@ A coverage file is an uncompressed NumPy ``.npz`` archive (a zip of ``.npy`` arr
 array of `geococa.Coverage`, the zones' rings in pixels, their hectares on the ellipsoid, and ``header``, the bytes of a
 JSON object::
 
-    {"format": "geococa coverage", "version": 1, "key": "<SHA-256>", "zones": 12, "shape": [10980, 10980]}
+    {"format": "geococa coverage", "version": 2, "key": "<SHA-256>", "digest": "<SHA-256>", "zones": 12,
+     "shape": [10980, 10980]}
 
-The key is the digest of the grid, the zones (names, coordinates, CRS), the ground owned and the version, so a file is
+The digest is that of the arrays, so that shares which were changed in the file don't become hectares. The key is the digest of the grid, the zones (names, coordinates, CRS), the ground owned and the version, so a file is
 only ever used for what it was made from. Zones and grid themselves are not in it: who reads it has them.
 """
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ARRAYS", "coverage_key", "read_coverage", "write_coverage"]
 
-FORMAT, VERSION = "geococa coverage", 1
+FORMAT, VERSION = "geococa coverage", 2
 
 ARRAYS: dict[str, str] = {
     "strip_zone": "int32",
@@ -88,11 +89,27 @@ def coverage_key(zones: GeoDataFrame, grid: Grid, owned: Any = None) -> str:
     return digest.hexdigest()
 
 
+def arrays_digest(arrays: Arrays) -> str:
+    """SHA-256 of the arrays of a coverage file, in their order."""
+    digest = hashlib.sha256()
+    for name in ARRAYS:
+        digest.update(arrays[name].size.to_bytes(8, "little"))
+        digest.update(arrays[name].tobytes())
+    return digest.hexdigest()
+
+
 def write_coverage(path: Path, arrays: Arrays, key: str, shape: tuple[int, int]) -> Path:
     """Write a coverage file, whole or not at all; the same arrays give the same bytes."""
-    header = {"format": FORMAT, "version": VERSION, "key": key, "zones": arrays["zone_ha"].size, "shape": list(shape)}
-    text = np.frombuffer(json.dumps(header, sort_keys=True).encode(), np.uint8)
     members: dict[str, Any] = {name: np.ascontiguousarray(arrays[name], dtype) for name, dtype in ARRAYS.items()}
+    header = {
+        "format": FORMAT,
+        "version": VERSION,
+        "key": key,
+        "digest": arrays_digest(members),
+        "zones": arrays["zone_ha"].size,
+        "shape": list(shape),
+    }
+    text = np.frombuffer(json.dumps(header, sort_keys=True).encode(), np.uint8)
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez(file, header=text, **members)
     return path
@@ -125,6 +142,10 @@ def read_coverage(path: Path, key: str, zones: int, shape: tuple[int, int]) -> A
             "with geococa.coverage_fraction"
         )
     _check(path, members, zones, shape)
+    if header.get("digest") != arrays_digest(members):
+        raise InputRefused(
+            f"{path} is damaged: its arrays are not those that were saved; make it again with Coverage.save"
+        )
     return members
 
 

@@ -3,105 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from geococa.errors import AccuracyError, InputRefused
+from geococa.errors import InputRefused
+from geococa.hazards import Hazards, hazards_from_change, hazards_from_panel
 from geococa.image_ages import age_table
 from geococa.survey_estimators import normal_quantile
 
-__all__ = ["LINES", "Hazards", "age_table", "cutoff_area", "hazards_from_change"]
+__all__ = ["LINES", "Hazards", "age_table", "cutoff_area", "hazards_from_change", "hazards_from_panel"]
 
 LINES = ("observed", "age_correction", "unseen", "eradicated")
 """Lines of the account; their sum is the line ``total``."""
 _DAYS = 365.25
-
-
-@dataclass(frozen=True)
-class Hazards:
-    """How fast coca comes and goes.
-
-    Attributes
-    ----------
-    planting_per_year : float
-        Rate at which a hectare without coca is planted, per year.
-    clearing_per_year : float
-        Rate at which a hectare of coca is given up (without eradication that is accounted for apart), per year.
-    planting_se, clearing_se : float
-        Their standard errors.
-    """
-
-    planting_per_year: float
-    clearing_per_year: float
-    planting_se: float = 0.0
-    clearing_se: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in ("planting_per_year", "clearing_per_year", "planting_se", "clearing_se"):
-            value = getattr(self, name)
-            if not (np.isfinite(value) and value >= 0):
-                raise InputRefused(f"{name} must be zero or more, got {value}")
-
-
-def hazards_from_change(
-    *,
-    coca_ha: float,
-    other_ha: float,
-    new_ha: float,
-    cleared_ha: float,
-    years: float = 1.0,
-    n_coca: int = 0,
-    n_other: int = 0,
-) -> Hazards:
-    """Turn hectares that changed between two dates into rates per year.
-
-    Parameters
-    ----------
-    coca_ha, other_ha : float
-        Hectares with and without coca at the first date.
-    new_ha, cleared_ha : float
-        Hectares planted and given up by the second date.
-    years : float
-        Time between the dates.
-    n_coca, n_other : int
-        Independent samples behind the two shares, for standard errors; 0 = not known.
-
-    Returns
-    -------
-    Hazards
-        Rates of the two-state Markov process in continuous time that changes as much.
-
-    Raises
-    ------
-    AccuracyError
-        More changed than there was, or so much that no rates fit.
-
-    References
-    ----------
-    Kalbfleisch, J. D. and Lawless, J. F. (1985), The analysis of panel data under a Markov assumption, Journal of the
-    American Statistical Association 80, 863-871.
-
-    Examples
-    --------
-    >>> hazards = hazards_from_change(coca_ha=100, other_ha=10_000, new_ha=100, cleared_ha=20)
-    >>> round(hazards.planting_per_year, 4), round(hazards.clearing_per_year, 4)
-    (0.0112, 0.2245)
-    """
-    if not (coca_ha > 0 and other_ha > 0 and 0 <= new_ha <= other_ha and 0 <= cleared_ha <= coca_ha and years > 0):
-        raise AccuracyError(
-            f"no rates from {new_ha} ha new of {other_ha} and {cleared_ha} ha cleared of {coca_ha} in {years} years"
-        )
-    up, down = new_ha / other_ha, cleared_ha / coca_ha
-    if up + down >= 1:
-        raise AccuracyError(
-            f"{up:.0%} planted and {down:.0%} cleared add up to all: the dates are too far apart for rates; use nearer ones"
-        )
-    per_share = -np.log1p(-(up + down)) / ((up + down) * years) if up + down > 0 else 1 / years
-    error = [np.sqrt(p * (1 - p) / n) if n else 0.0 for p, n in ((up, n_other), (down, n_coca))]
-    return Hazards(*(float(value * per_share) for value in (up, down, *error)))
 
 
 def cutoff_area(
@@ -265,7 +181,7 @@ def _lines_of(
         moved = np.clip(coca + (planting * (area - coca) - clearing * coca) * reach, 0.0, area)
         share = moved.sum() / area.sum() if unseen == "observed_share" and area.sum() > 0 else given
         filled = 0.0 if unseen == "none" else hidden * share * assumption
-        return np.array([coca.sum(), moved.sum() - coca.sum(), filled, -gone * (1 - replanted)])
+        return np.array([coca.sum(), moved.sum() - coca.sum(), filled, 0.0 - gone * (1 - replanted)])
 
     return lines
 

@@ -24,6 +24,7 @@ CHUNK = 32_760
 REJECTED = -1
 """Class index of a pixel that no class may claim."""
 
+_MANY = 24
 _MAX_VOTED = 2048  # with more trees, votes in halves of 64 bits are off by more than 1e-6
 
 T = TypeVar("T")
@@ -47,8 +48,9 @@ class Engine(Protocol):
 
 
 def chunks(n_pixels: int) -> list[slice]:
-    """Cut pixels into tasks."""
-    return [slice(start, min(start + CHUNK, n_pixels)) for start in range(0, n_pixels, CHUNK)]
+    """Cut pixels into tasks, of two chunks where there are many: each task costs some time of its own."""
+    size = CHUNK if n_pixels < _MANY * CHUNK else 2 * CHUNK
+    return [slice(start, min(start + size, n_pixels)) for start in range(0, n_pixels, size)]
 
 
 def in_threads(work: Callable[[T], None], jobs: Sequence[T], threads: int | None) -> None:
@@ -132,7 +134,7 @@ class _Trees(_Scaled):
         if self._input == np.float32:
             with np.errstate(over="ignore"):
                 values = values.astype(np.float32, copy=False)
-        return np.ascontiguousarray(values)
+        return values
 
     def _sums(self, values: np.ndarray) -> np.ndarray:
         """Sums ``(classes, pixels)`` of prepared features."""
@@ -142,7 +144,7 @@ class _Trees(_Scaled):
         if single is None or self._walker is None:
             self._add_plain(values, sums)
             return sums
-        missing = np.isnan(single).any(axis=0)
+        missing = _missing(single)
         if not missing.any():
             self._walker.add(single, sums)
             return sums
@@ -155,7 +157,7 @@ class _Trees(_Scaled):
     def _add_plain(self, values: np.ndarray, sums: np.ndarray) -> None:
         from geococa._kernels import forest
 
-        arguments: tuple[Any, ...] = (values, *self._trees.values(), sums)
+        arguments: tuple[Any, ...] = (np.ascontiguousarray(values), *self._trees.values(), sums)
         forest.add_trees(*arguments)
 
 
@@ -166,6 +168,17 @@ def _single(values: np.ndarray) -> np.ndarray | None:
     with np.errstate(over="ignore"):
         single = values.astype(np.float32)
     return single if np.array_equal(single, values, equal_nan=True) else None
+
+
+def _missing(planes: np.ndarray) -> np.ndarray:
+    """Whether each pixel has a feature that is NaN, bool ``(pixels,)``."""
+    from geococa._kernels.planes import all_finite
+
+    missing: np.ndarray = ~all_finite(planes)
+    if missing.any():
+        # infinite values are in order: they have ranks, too
+        missing[missing] = np.isnan(planes[:, missing]).any(axis=0)
+    return missing
 
 
 class _Forest(_Trees):
@@ -180,7 +193,7 @@ class _Forest(_Trees):
         values = self._prepared(planes)
         if not exact and self._ballot is not None and self.n_trees <= _MAX_VOTED:
             single = _single(values)
-            if single is not None and not np.isnan(single).any():
+            if single is not None and not _missing(single).any():
                 return self._ballot.shares(single)
         sums = self._sums(values)
         sums /= self.n_trees
@@ -189,7 +202,7 @@ class _Forest(_Trees):
     def labels(self, planes: np.ndarray) -> np.ndarray:
         values = self._prepared(planes)
         single = _single(values) if self._ballot is not None else None
-        if single is None or self._ballot is None or np.isnan(single).any():
+        if single is None or self._ballot is None or _missing(single).any():
             return self._first_best(values)
         labels = self._ballot.labels(single)
         open_ = np.flatnonzero(labels == UNDECIDED)
@@ -258,14 +271,15 @@ class _Gaussian(_Scaled):
 
     def labels(self, planes: np.ndarray) -> np.ndarray:
         from geococa._kernels import gaussian
+        from geococa._kernels.planes import flat_planes
 
         values = self.scaled(planes)
         if self._single is None or values.dtype != np.float32:
             return self._likely(values)
         labels = np.empty(values.shape[1], dtype=np.int32)
-        strip = np.zeros(self._single[3].shape[1] * gaussian.LANES, dtype=np.float32)
-        work = np.zeros(gaussian.ROWS * gaussian.LANES, dtype=np.float32)
-        arguments = (np.ascontiguousarray(values), *self._single, strip, work, labels)
+        strip = np.zeros(self._single[3].shape[1] * gaussian.PITCH, dtype=np.float32)
+        work = np.zeros(gaussian.ROWS * gaussian.PITCH, dtype=np.float32)
+        arguments = (*flat_planes(values), *self._single, strip, work, labels)
         gaussian.likely_classes(*arguments)
         open_ = np.flatnonzero(labels == gaussian.OPEN)
         if len(open_):
@@ -293,7 +307,7 @@ def single_gaussian(
     and rounding, which is no more than ``g d + (1 / g + 1) tilt**2`` for any positive ``g``; no root is left.
     """
     n_classes, n_features = mean.shape
-    size = -(-n_features // 4) * 4 + 2
+    size = n_features + n_features % 2
     with np.errstate(all="ignore"):
         centre = mean.mean(axis=0).astype(np.float32)
         spread = np.sqrt((np.linalg.inv(whitening) ** 2).sum(axis=2)).mean(axis=0)

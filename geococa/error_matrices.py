@@ -43,6 +43,8 @@ class ErrorMatrix:
         str ``(n,)``, zone of each unit, for estimates per park.
     left_out : dict of str to int
         Samples that could not be used, by reason.
+    cluster : numpy.ndarray or None
+        int64 ``(n,)``, cluster of each unit, where clusters of units were drawn.
     """
 
     classes: tuple[str, ...]
@@ -53,6 +55,7 @@ class ErrorMatrix:
     design: str = "stratified"
     domain: np.ndarray | None = None
     left_out: dict[str, int] = field(default_factory=dict)
+    cluster: np.ndarray | None = None
 
     @classmethod
     def from_counts(
@@ -161,12 +164,14 @@ def error_matrix(
     *,
     strata: Sequence[str] | None = None,
     domain: Sequence[str] | None = None,
+    cluster: Sequence[Any] | None = None,
     design: str = "stratified",
     positive: str | None = "coca",
     class_column: str = "class",
     year_column: str = "year",
     stratum_column: str = "stratum",
     domain_column: str | None = None,
+    cluster_column: str | None = None,
 ) -> ErrorMatrix:
     """Set reference classes beside map classes.
 
@@ -183,12 +188,16 @@ def error_matrix(
         taken by itself.
     domain : sequence of str, optional
         Zone of each unit, for `domain_area`.
+    cluster : sequence, optional
+        Cluster of each unit, where clusters of units were drawn (segments, plots with several points): neighbours resemble each
+        other, so errors taken as if each unit had been drawn by itself are too small. With the design ``stratified`` a
+        cluster lies in one stratum; clusters drawn without regard to the strata are ``simple``, or ``post_stratified``.
     design : str
         How the units were drawn: ``stratified`` (a fixed number in each stratum), ``simple``, ``systematic``, or
         ``post_stratified`` (drawn without strata, weighted by them afterwards).
     positive : str, optional
         Class that the reference must hold, if it is one of the classes; None for no such demand.
-    class_column, year_column, stratum_column, domain_column : str
+    class_column, year_column, stratum_column, domain_column, cluster_column : str
         Columns of the samples. With a year column each sample reads its year's map.
 
     Returns
@@ -200,7 +209,7 @@ def error_matrix(
     NoPositives
         There are no samples, or none of class ``positive``.
     AccuracyError
-        Lengths differ, or a class is not in ``classes``.
+        Lengths differ, a class is not in ``classes``, or a sample has no class.
 
     Examples
     --------
@@ -213,12 +222,17 @@ def error_matrix(
         samples: GeoDataFrame = reference
         names, usable, left_out = map_at_samples(samples, predicted, year_column=year_column)
         samples = samples[usable]
-        truth, mapped = samples[class_column].astype(str).to_numpy(), names[usable]
-        strata = samples[stratum_column].astype(str) if strata is None and stratum_column in samples.columns else strata
-        domain = samples[domain_column].astype(str) if domain is None and domain_column else domain
+        if class_column not in samples.columns:
+            raise AccuracyError(
+                f"the samples have no column {class_column!r}, only {', '.join(map(str, samples.columns))}"
+            )
+        truth, mapped = _texts(samples[class_column], "reference class"), names[usable]
+        strata = samples[stratum_column] if strata is None and stratum_column in samples.columns else strata
+        domain = samples[domain_column] if domain is None and domain_column else domain
+        cluster = samples[cluster_column] if cluster is None and cluster_column else cluster
         classes = classes if classes is not None else Legend.from_attrs(predicted.attrs).names
     else:
-        truth, mapped = (np.asarray(part).astype(str) for part in (reference, predicted))
+        truth, mapped = _texts(reference, "reference class"), _texts(predicted, "map class")
     if len(truth) == 0:
         raise NoPositives(
             "there is no reference sample on an observed pixel of the map, so no accuracy exists; check years and CRS "
@@ -227,7 +241,21 @@ def error_matrix(
     order = _class_order(truth, mapped, classes)
     if positive is not None and positive in order:
         check_positives(truth, positive, where="the reference sample")
-    return _matrix(truth, mapped, order, strata, domain, design, left_out)
+    return _matrix(truth, mapped, order, strata, domain, cluster, design, left_out)
+
+
+def _texts(values: Any, what: str | None) -> np.ndarray:
+    """Values as text; a missing one is no name: refused where ``what`` says what is missing, else empty."""
+    column = pd.Series(np.asarray(values, dtype=object))
+    missing = column.isna().to_numpy(dtype=bool)
+    texts = np.array([str(one) for one in column.where(~missing, "")], dtype=object)
+    blank = missing | np.array([not one.strip() for one in texts], dtype=bool)
+    if what is not None and blank.any():
+        raise AccuracyError(
+            f"{int(blank.sum())} of {len(texts)} samples have no {what}; give it to each of them, or leave them out (then the rest "
+            "is a probability sample only if they miss at random)"
+        )
+    return np.asarray(texts, dtype=str)
 
 
 def _class_order(truth: np.ndarray, mapped: np.ndarray, classes: Sequence[str] | None) -> tuple[str, ...]:
@@ -251,21 +279,28 @@ def _matrix(
     order: tuple[str, ...],
     strata: Sequence[str] | None,
     domain: Sequence[str] | None,
+    cluster: Sequence[Any] | None,
     design: str,
     left_out: dict[str, int],
 ) -> ErrorMatrix:
-    stratum_names = np.asarray(strata).astype(str) if strata is not None else mapped
-    zones = np.asarray(domain).astype(str) if domain is not None else None
-    lengths = {len(truth), len(mapped), len(stratum_names), len(zones) if zones is not None else len(truth)}
+    stratum_names = _texts(strata, "stratum") if strata is not None else mapped
+    # a unit in none of the zones has none, whatever a join left there
+    zones = _texts(domain, None) if domain is not None else None
+    groups = pd.factorize(np.asarray(cluster))[0].astype(np.int64) if cluster is not None else None
+    lengths = {len(part) for part in (truth, mapped, stratum_names, zones, groups) if part is not None}
     if len(lengths) != 1:
-        raise AccuracyError(f"reference, map, strata and domain must be of one length, got lengths {sorted(lengths)}")
+        raise AccuracyError(
+            f"reference, map, strata, domain and cluster must be of one length, got lengths {sorted(lengths)}"
+        )
+    if groups is not None and (groups < 0).any():
+        raise AccuracyError(f"{int((groups < 0).sum())} units have no cluster; give the cluster of every unit")
     names = order if set(stratum_names.tolist()) <= set(order) else tuple(sorted(set(stratum_names.tolist())))
     number, place = ({name: k for k, name in enumerate(group)} for group in (order, names))
     codes = [
         np.array([table[name] for name in column], dtype=np.int64)
         for table, column in ((number, truth), (number, mapped), (place, stratum_names))
     ]
-    return ErrorMatrix(order, codes[0], codes[1], codes[2], names, design, zones, left_out)
+    return ErrorMatrix(order, codes[0], codes[1], codes[2], names, design, zones, left_out, groups)
 
 
 def map_at_samples(

@@ -141,12 +141,15 @@ def _gradient_boosting(estimator: Any) -> Parts:
 
 def _hist_gradient_boosting(estimator: Any) -> Parts:
     trees = []
+    if np.any(estimator.is_categorical_ if estimator.is_categorical_ is not None else False):
+        # its trees number the features anew, categories first, so that even unused ones shift the others
+        raise ModelRefused(
+            "HistGradientBoosting with categorical_features can't be converted; the engines take numbers only"
+        )
     for stage in estimator._predictors:
         for k, predictor in enumerate(stage):
             nodes = predictor.nodes
             is_leaf = nodes["is_leaf"].astype(bool)
-            if nodes["is_categorical"][~is_leaf].any():
-                raise ModelRefused("a tree splits on categories; the engines take numeric splits only")
             trees.append(
                 Tree(
                     np.where(is_leaf, -1, nodes["feature_idx"].astype(np.int64)),

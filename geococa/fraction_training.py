@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,12 +9,12 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from geococa._checks import optional_import
+from geococa._checks import check_threads, check_whole, optional_import
 from geococa.errors import InputRefused
 from geococa.mixtures import linear_features, mixture_table
 from geococa.model_checks import independent
 from geococa.model_file import plain
-from geococa.training import Fitted, class_order, feature_columns, library_versions, usable_rows
+from geococa.training import Fitted, class_order, feature_columns, feature_values, library_versions, usable_rows
 from geococa.training_methods import TrainingData, fit_estimator, naming_faults, take_options
 from geococa.tree_arrays import Parts
 
@@ -23,6 +22,7 @@ __all__ = ["FRACTION_METHODS", "fit_fractions", "fraction_columns"]
 
 _PREFIX = "fraction_"
 _MIXTURE_ROWS = 6000
+_BLENDS = 2000
 _Result = tuple[Parts, dict[str, Any]]
 
 
@@ -48,9 +48,11 @@ def fit_fractions(
     fitted : Fitted
         The arrays, with where they come from.
     table : pandas.DataFrame
-        The rows that it was trained on, with their fractions.
+        The rows that it was trained on, with their fractions; of unmixing from pure samples also mixtures of them,
+        which it takes as readily.
     """
     chosen = dict(options)
+    blends: list[pd.DataFrame] = []
     if isinstance(samples, pd.DataFrame) and fraction_columns(samples) and "geometry" not in samples.columns:
         table, names, dropped = _fraction_rows(samples, features)
         if chosen.get("mixtures") is not None:
@@ -60,6 +62,7 @@ def fit_fractions(
         pure, names, dropped = usable_rows(samples, features)
         if method == "unmixing":
             names = _linear(names)
+            blends.append(mixture_table(pure, names, rows=_BLENDS, pure_share=0.0, classes=classes, seed=seed))
         table, origin = _fractions_of_pure(pure, names, method, seed, classes, chosen)
     if method == "unmixing":
         names = _linear(names)
@@ -68,7 +71,7 @@ def fit_fractions(
     fraction = table[[_PREFIX + name for name in order]].to_numpy(dtype=np.float64)
     weight = table["weight"].to_numpy(dtype=np.float64) if "weight" in table.columns else None
     chosen.pop("mixtures", None)
-    data = TrainingData(X, fraction, weight, order, seed, threads or os.cpu_count() or 1)
+    data = TrainingData(X, fraction, weight, order, seed, check_threads(threads))
     with naming_faults(method, options):
         parts, used = FRACTION_METHODS[method](data, names, chosen)
     mean = np.average(fraction, axis=0, weights=weight)
@@ -82,7 +85,9 @@ def fit_fractions(
         "rows_dropped_not_observed": dropped,
         "mean_fractions": dict(zip(order, mean.tolist(), strict=True)),
     }
-    return Fitted(parts, names, order, provenance), table
+    described = pd.concat([table, *blends], ignore_index=True)
+    described.attrs = {name: samples.attrs[name] for name in ("units", "scale") if name in samples.attrs}
+    return Fitted(parts, names, order, provenance), described
 
 
 def _fraction_rows(
@@ -93,7 +98,7 @@ def _fraction_rows(
     names = feature_columns(samples.drop(columns=columns), features)
     if len(columns) < 2:
         raise InputRefused(f"fractions need columns of at least 2 classes, the table has only {columns}")
-    values = samples[[*names, *columns]].to_numpy(dtype=np.float64)
+    values = feature_values(samples, [*names, *columns])
     good = np.isfinite(values).all(axis=1)
     table = samples[good].reset_index(drop=True)
     if table.empty:
@@ -134,7 +139,7 @@ def _fractions_of_pure(
         return pd.DataFrame(columns | {name: pure[name].to_numpy() for name in names}), {"fractions": "pure samples"}
     settings = {name: options.pop(name) for name in ("priors", "pure_share", "most_members") if name in options}
     rows = options.get("mixtures")
-    rows = _MIXTURE_ROWS if rows is None else int(rows)
+    rows = _MIXTURE_ROWS if rows is None else check_whole(rows, "mixtures", 2)
     table = mixture_table(pure, names, rows=rows, classes=classes, seed=seed, **settings)
     origin = {
         "fractions": "synthetic mixtures",

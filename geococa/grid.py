@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -72,11 +73,8 @@ class Grid:
             crs = self.crs if isinstance(self.crs, pyproj.CRS) else pyproj.CRS.from_user_input(self.crs)
         except pyproj.exceptions.CRSError as error:
             raise CRSMismatch(f"not a coordinate reference system: {self.crs!r} ({error})") from None
-        transform = self.transform if isinstance(self.transform, Affine) else Affine(*tuple(self.transform)[:6])
-        transform = Affine(*(float(value) for value in tuple(transform)[:6]))
-        rows, columns = (int(n) for n in self.shape)
-        if rows < 0 or columns < 0:
-            raise InputRefused(f"a grid's shape must not be negative, got {self.shape}")
+        transform = _affine(self.transform)
+        rows, columns = _rows_columns(self.shape)
         if transform.determinant == 0 or not np.isfinite(transform.determinant):
             raise InputRefused(f"a grid's transform must be invertible, got {tuple(transform)[:6]}")
         object.__setattr__(self, "crs", crs)
@@ -109,10 +107,10 @@ class Grid:
         if x_name in array.coords and y_name in array.coords and array[x_name].ndim == 1:
             transform = _transform_from_centres(array[x_name].values, array[y_name].values, text)
         elif text is not None:
-            transform = Affine.from_gdal(*(float(value) for value in str(text).split()))
+            transform = _from_text(text)
         else:
             raise GridMismatch(f"the array has neither {x_name}/{y_name} coordinates nor a GeoTransform attribute")
-        return cls(pyproj.CRS.from_user_input(wkt), transform, shape)
+        return cls(wkt, transform, shape)
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:
@@ -129,8 +127,14 @@ class Grid:
 
     def same_as(self, other: Grid, *, tolerance: float = 1e-6) -> bool:
         """Whether two grids are the same to ``tolerance`` of a cell."""
+        if not isinstance(other, Grid):
+            raise GridMismatch(
+                f"expected a Grid to compare with, got {type(other).__name__}; use Grid.from_xarray(array)"
+            )
         if self.shape != other.shape or not _same_crs(self.crs, other.crs):
             return False
+        if not isinstance(tolerance, int | float) or not tolerance >= 0:
+            raise InputRefused(f"tolerance must be a share of a cell, 0 or more, got {tolerance!r}")
         size = min(abs(self.transform.determinant) ** 0.5, abs(other.transform.determinant) ** 0.5)
         rows, columns = self.shape
         drift = [
@@ -141,7 +145,10 @@ class Grid:
         return bool(max(drift) <= tolerance * size)
 
     def window(self, row_start: int, row_stop: int, column_start: int, column_stop: int) -> Grid:
-        """Part of the grid, by rows and columns (stops exclusive)."""
+        """Part of the grid, by rows and columns (stops exclusive); it may reach beyond the grid."""
+        limits = (row_start, row_stop, column_start, column_stop)
+        if any(not isinstance(limit, int | np.integer) for limit in limits):
+            raise InputRefused(f"a window has whole rows and columns, got {limits}")
         return Grid(
             self.crs,
             _moved(self.transform, column_start, row_start),
@@ -158,6 +165,11 @@ class Grid:
         halo : int
             Cells read on every side beyond the block.
         """
+        whole = all(isinstance(value, int | np.integer) for value in (size, halo))
+        if not whole or size < 1 or halo < 0:
+            raise InputRefused(
+                f"blocks have a side of at least 1 cell and a halo of 0 or more, got {size!r} and {halo!r}"
+            )
         rows, columns = self.shape
         for r0 in range(0, rows, size):
             for c0 in range(0, columns, size):
@@ -205,8 +217,12 @@ class Grid:
         Notes
         -----
         Cells of longitude and latitude have a closed form; transverse Mercator takes ``1/k²`` of the Krüger series;
-        any other projection the Jacobian of PROJ's inverse. Relative error below 1e-9 in all three. A raster on an
-        unknown datum, such as the sphere of MODIS, counts as WGS84 longitude and latitude, as PROJ has it.
+        any other projection the Jacobian of PROJ's inverse. Relative error below 1e-9 in all three.
+
+        The ellipsoid is always WGS84 (GRS80 is the same to 1e-10), not the CRS's own, so that a zone has the same hectares
+        on every map. A grid on another datum is brought there by the datum shift that PROJ and pyproj take at its middle.
+        One on an unknown datum, such as the sphere of MODIS, has its longitudes and latitudes read as those of WGS84, as
+        PROJ has it.
 
         Examples
         --------
@@ -215,12 +231,17 @@ class Grid:
         >>> Grid("EPSG:32618", (10, 0, 500000, 0, -10, 300000), (1, 1)).cell_area_ha().round(8)
         array([[0.010008]])
         """
-        start, stop, _ = (rows if isinstance(rows, slice) else slice(*(rows or (None, None)))).indices(self.shape[0])
+        start, stop = _row_range(rows, self.shape[0])
         cells = cell_areas(self.crs, self.transform, self.shape, (start, max(start, stop)), area)
         return cells.expand(self.shape[1])
 
     def attach(self, array: xr.DataArray) -> xr.DataArray:
         """Return ``array`` with this grid's coordinates and CRS (dims ``(..., y, x)``)."""
+        if not isinstance(array, xr.DataArray):
+            raise GridMismatch(
+                f"expected an xarray DataArray, got {type(array).__name__}; wrap it: "
+                "xarray.DataArray(values, dims=('y', 'x'))"
+            )
         if array.sizes.get("y", -1) != self.shape[0] or array.sizes.get("x", -1) != self.shape[1]:
             raise GridMismatch(f"the array is {dict(array.sizes)}, the grid {self.shape} (y, x)")
         out = array.assign_coords(self.coordinates())
@@ -228,7 +249,46 @@ class Grid:
         return out
 
 
+def _affine(transform: Any) -> Affine:
+    """Six numbers as an affine transform."""
+    try:
+        a, b, c, d, e, f = (float(value) for value in tuple(transform)[:6])
+    except (TypeError, ValueError):
+        raise InputRefused(
+            "a grid's transform must be an affine.Affine or six numbers (a, b, c, d, e, f) from column and row to x and y, "
+            f"got {transform!r}"
+        ) from None
+    return Affine(a, b, c, d, e, f)
+
+
+def _rows_columns(shape: Any) -> tuple[int, int]:
+    try:
+        rows, columns = (operator.index(int(n) if n == int(n) else n) for n in shape)
+    except (TypeError, ValueError, OverflowError):
+        raise InputRefused(f"a grid's shape must be two whole numbers (rows, columns), got {shape!r}") from None
+    if rows < 0 or columns < 0:
+        raise InputRefused(f"a grid's shape must not be negative, got {shape}")
+    return rows, columns
+
+
+def _row_range(rows: Any, count: int) -> tuple[int, int]:
+    """First row and stop, clipped to the grid as slices are."""
+    try:
+        wanted = rows if isinstance(rows, slice) else slice(*(rows if rows is not None else (None, None)))
+        start, stop, step = wanted.indices(count)
+    except (TypeError, ValueError):
+        step = 0
+    if step != 1:
+        raise InputRefused(f"rows must be (start, stop) or a slice without step, got {rows!r}")
+    return start, stop
+
+
 def _spatial_dims(array: xr.DataArray | xr.Dataset) -> tuple[str, str]:
+    if not isinstance(array, xr.DataArray | xr.Dataset):
+        raise GridMismatch(
+            f"expected an xarray DataArray or Dataset with x, y and a CRS, got {type(array).__name__}; open the raster "
+            "with geococa.read_raster, or put a bare array on its grid with Grid(...).attach(xarray.DataArray(...))"
+        )
     for x_name, y_name in (("x", "y"), ("longitude", "latitude"), ("lon", "lat")):
         if x_name in array.dims and y_name in array.dims:
             return x_name, y_name
@@ -253,15 +313,28 @@ def _grid_mapping(array: xr.DataArray | xr.Dataset) -> xr.DataArray | None:
     return None
 
 
+def _from_text(text: object) -> Affine:
+    """Transform from the attribute ``GeoTransform``: six numbers in GDAL's order."""
+    try:
+        return Affine.from_gdal(*(float(value) for value in str(text).split()))
+    except (TypeError, ValueError):
+        raise GridMismatch(
+            f"the attribute GeoTransform must hold six numbers, got {str(text)[:80]!r}; set it with Grid(...).attach(array)"
+        ) from None
+
+
 def _transform_from_centres(x: np.ndarray, y: np.ndarray, text: object) -> Affine:
     """Transform from cell centres; the attribute is preferred where both agree, since it is not rounded."""
-    stored = Affine.from_gdal(*(float(value) for value in str(text).split())) if text is not None else None
+    stored = _from_text(text) if text is not None else None
+    if x.dtype.kind not in "iuf" or y.dtype.kind not in "iuf":
+        raise GridMismatch(f"the coordinates must be numbers, the centres of cells, got {x.dtype} and {y.dtype}")
     if len(x) < 2 or len(y) < 2:
         if stored is None:
             raise GridMismatch("a grid with one row or column needs a GeoTransform attribute to know its cell size")
         a = (x[1] - x[0]) if len(x) > 1 else stored.a
         e = (y[1] - y[0]) if len(y) > 1 else stored.e
-        return Affine(a, stored.b, x[0] - a / 2, stored.d, e, y[0] - e / 2)
+        left, top = x[0] - a / 2 if len(x) else stored.c, y[0] - e / 2 if len(y) else stored.f
+        return Affine(a, stored.b, left, stored.d, e, top)
     a, e = (x[-1] - x[0]) / (len(x) - 1), (y[-1] - y[0]) / (len(y) - 1)
     for name, values, step in (("x", x, a), ("y", y, e)):
         if step == 0 or np.abs(np.diff(values) - step).max() > 1e-3 * abs(step):

@@ -12,7 +12,7 @@ import xarray as xr
 
 from geococa._checks import check_dims, check_kind
 from geococa.errors import InputRefused
-from geococa.sensors import landsat_family
+from geococa.sensors import TOP_OF_ATMOSPHERE, landsat_family
 
 __all__ = ["TARGETS", "Adjustment", "coefficients", "harmonise"]
 
@@ -88,8 +88,6 @@ _TO_OLI: dict[str, tuple[str, tuple[tuple[float, float] | None, ...]]] = {
     "landsat-9": (_OLI, ((1.0, 0.0),) * 7),
 }
 
-_TOP_OF_ATMOSPHERE = ("sentinel-2-l1c", "landsat-l1")
-
 
 def coefficients() -> pd.DataFrame:
     """Return the table of adjustments to Landsat 8 OLI: ``platform, band, slope, intercept, source``.
@@ -161,7 +159,7 @@ def harmonise(
     if to not in TARGETS:
         raise InputRefused(f"harmonise to one of {', '.join(TARGETS)}, got {to!r}")
     sensor = str(reflectance.attrs.get("sensor", ""))
-    if any(name in sensor for name in _TOP_OF_ATMOSPHERE):
+    if any(name in sensor for name in TOP_OF_ATMOSPHERE):
         raise InputRefused(
             f"the adjustments are for surface reflectance, {sensor} is reflectance at the top of the atmosphere; use level-2 "
             "products"

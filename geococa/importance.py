@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from geococa._checks import check_positives
+from geococa._checks import check_positives, check_seed, check_type, check_whole
 from geococa.errors import InputRefused
+from geococa.model_features import check_model, usable
 from geococa.scores import Metric, Scorer, make_scorer
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ def permutation_importance(
     model : Model
         Trained model.
     table : pandas.DataFrame
-        Held-out rows: ``class`` and one column a feature. Rows with a missing feature or class are left out.
+        Held-out rows: ``class`` and one column a feature. Rows without a class, or without what the model needs (all
+        features; for ``twdtw`` any), are left out.
     repeats : int
         Shuffles of each feature, at least 2.
     seed : int
@@ -90,8 +92,8 @@ def permutation_importance(
     >>> permutation_importance(model, table[100:])["feature"][0]
     'ndvi'
     """
-    if repeats < 2:
-        raise InputRefused(f"importance needs at least 2 repeats to tell its spread, got {repeats}")
+    # the spread needs two
+    repeats, seed = check_whole(repeats, "repeats", 2), check_seed(seed)
     rows, truth = _held_out(model, table)
     wanted = positive if positive is not None else ("coca" if "coca" in model.classes else None)
     scorer = make_scorer(metric, model.classes, wanted)
@@ -119,13 +121,14 @@ def permutation_importance(
 
 
 def _held_out(model: Model, table: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
+    check_model(model)
+    check_type(table, pd.DataFrame, "table", "give held-out rows of a geococa.training_table")
     missing = [name for name in ("class", *model.features) if name not in table.columns]
     if missing:
         raise InputRefused(
             f"the held-out table lacks {', '.join(missing)}; it has {', '.join(map(str, table.columns[:30]))}"
         )
-    values = table[list(model.features)].to_numpy(dtype=np.float64)
-    rows = table[np.isfinite(values).all(axis=1) & table["class"].notna().to_numpy()]
+    rows = table[usable(model, table) & table["class"].notna().to_numpy()]
     if rows.empty:
         raise InputRefused(f"none of the {len(table)} held-out rows has every feature and a class")
     names = rows["class"].astype(str)
@@ -145,6 +148,7 @@ def _groups(features: Sequence[str], groups: Mapping[str, Sequence[str]] | str |
         if groups != "season":
             raise InputRefused(f"groups must be a mapping of name to features, or 'season', got {groups!r}")
         groups = _by_season(features)
+    check_type(groups, Mapping, "groups", "give {name: [features]} or 'season'")
     unknown = sorted({name for members in groups.values() for name in members} - set(position))
     bare = sorted(name for name, members in groups.items() if isinstance(members, str) or not len(members))
     if unknown or bare:

@@ -102,9 +102,7 @@ def scenes_of(place: Path, sensor: Sensor | None = None, date: str | datetime | 
 
 def is_product(folder: Path) -> bool:
     """Whether a folder is one product with its metadata, rather than a tile of several."""
-    return any((folder / mark).is_file() for mark in ("item.json", "MTD_MSIL2A.xml", "MTD_MSIL1C.xml")) or any(
-        folder.glob("*_MTL.*")
-    )
+    return (folder / "item.json").is_file() or _product_xml(folder) is not None or any(folder.glob("*_MTL.*"))
 
 
 def _tile_grid(place: Path, scenes: Iterable[SceneRef]) -> Grid:
@@ -135,14 +133,23 @@ def _folder_scenes(folder: Path, sensor: Sensor | None) -> list[SceneRef]:
     """Scenes that a folder is (one product) or holds as flat Landsat bundles."""
     if (folder / "item.json").is_file():
         return [_stac_scene(folder, folder / "item.json", sensor)]
-    for name in ("MTD_MSIL2A.xml", "MTD_MSIL1C.xml"):
-        if (folder / name).is_file():
-            return [_safe_scene(folder, folder / name, sensor)]
+    xml = _product_xml(folder)
+    if xml is not None:
+        return [_safe_scene(folder, xml, sensor)]
     bundles = _landsat_scenes(folder, sensor)
     if bundles:
         return bundles
     items = [file for file in sorted(folder.glob("*.json")) if b'"stac_version"' in _head(file)]
     return [_stac_scene(folder, items[0], sensor)] if len(items) == 1 else []
+
+
+def _product_xml(folder: Path) -> Path | None:
+    """Metadata of a SAFE folder: as named since baseline 02.04 (December 2016), or as before."""
+    for name in ("MTD_MSIL2A.xml", "MTD_MSIL1C.xml"):
+        if (folder / name).is_file():
+            return folder / name
+    earlier = sorted(folder.glob("S2[ABC]_*_MTD_SAFL[12][AC]_*.xml"))
+    return earlier[0] if len(earlier) == 1 else None
 
 
 def _head(file: Path) -> bytes:
@@ -208,7 +215,12 @@ def _stac_scene(folder: Path, item: Path, given: Sensor | None) -> SceneRef:
 
 
 def _agreeing(item: ProductMetadata, product: ProductMetadata, path: Path) -> ProductMetadata:
-    """Metadata of an item beside the product's own XML, which must not contradict it."""
+    """Metadata of an item beside the product's own XML, which must not contradict it and says what the item does not."""
+    if not item.scale and not item.offset and item.problem and not item.stated:
+        if item.baseline in ("", product.baseline):
+            return replace(item, scale=product.scale, offset=product.offset, baseline=product.baseline, problem="")
+        text = f"{path}: processing baseline {item.baseline}, the product's XML beside it says {product.baseline}"
+        return replace(item, problem=f"{text}; pass offset= to to_reflectance")
     for band, offset in product.offset.items():
         if band in item.offset and abs(item.offset[band] - offset) > 1e-9:
             text = f"{path}: offset {item.offset[band]} for {band}, the product's XML beside it says {offset}"
@@ -244,7 +256,8 @@ def _safe_scene(folder: Path, xml: Path, given: Sensor | None) -> SceneRef:
         raise InputRefused(f"{folder}: {len(granules)} granules; expected one (products before 2016 must be split)")
     best: dict[str, tuple[int, Path]] = {}
     for file in sorted(granules[0].glob("IMG_DATA/**/*")):
-        found = re.search(r"_(B\d{2}|B8A|SCL)(?:_(\d+)m)?\.(jp2|tiff?)$", file.name, re.IGNORECASE)
+        # before December 2016 the scene classes were named ..._SCL_L2A_..._T18NXG_20m.jp2
+        found = re.search(r"_(B\d{2}|B8A|SCL)(?:_L2A_\w+?)?(?:_(\d+)m)?\.(jp2|tiff?)$", file.name, re.I)
         name = _known_name(found.group(1), sensor) if found else None
         if found and name:
             metres = int(found.group(2) or 0)
@@ -297,7 +310,9 @@ def _landsat_metadata(folder: Path, product: str) -> ProductMetadata:
 
 def _date_in(text: str) -> datetime | None:
     """First date in a name: YYYY-MM-DD, YYYYMMDD, AYYYYDDD, or a Landsat scene id; None where there is none."""
-    for found in re.finditer(r"(?<!\d)((?:19|20)\d{2})[-_.]?(\d{2})[-_.]?(\d{2})(?!\d)", text):
+    # a time of day may follow without a break: 202003081423
+    clock = r"(?!\d)|(?=(?:[01]\d|2[0-3])[0-5]\d(?:[0-5]\d\d{0,3})?(?!\d))"
+    for found in re.finditer(rf"(?<!\d)((?:19|20)\d{{2}})[-_.]?(\d{{2}})[-_.]?(\d{{2}})(?:{clock})", text):
         try:
             return datetime(*(int(part) for part in found.groups()), tzinfo=UTC)  # type: ignore[arg-type, misc]
         except ValueError:

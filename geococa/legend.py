@@ -84,9 +84,25 @@ class Legend:
 
     @classmethod
     def of(cls, classes: Mapping[int, str] | Iterable[str], colors: Mapping[str, str] | None = None) -> Legend:
-        """Make a legend from ``{code: name}``, or from names that get the codes 1, 2, 3, ..."""
+        """Make a legend from ``{code: name}``, or from names that get the codes 1, 2, 3, ...
+
+        Raises
+        ------
+        InputRefused
+            The classes are neither, a code is no whole number, or a colour is of no class.
+        """
+        if isinstance(classes, str | bytes) or not isinstance(classes, Iterable):
+            raise InputRefused(
+                f"classes must be a mapping such as {{1: 'coca', 2: 'forest'}} or a list of names, got {classes!r}"
+            )
         pairs = dict(classes) if isinstance(classes, Mapping) else dict(enumerate(classes, start=1))
+        if wrong := [code for code in pairs if _whole(code) is None]:
+            raise InputRefused(f"class codes must be whole numbers, got {wrong[:10]!r}; write {{code: name}}")
+        if wrong := [name for name in pairs.values() if not isinstance(name, str)]:
+            raise InputRefused(f"class names must be texts, got {wrong[:10]!r}; write {{code: name}}")
         names = tuple(str(name) for name in pairs.values())
+        if colors is not None and not isinstance(colors, Mapping):
+            raise InputRefused(f"colors must be a mapping such as {{'coca': '#d81b60'}}, got {type(colors).__name__}")
         given = colors or {}
         if unknown := sorted(set(given) - set(names)):
             raise InputRefused(f"colours are given for {unknown}, the classes are {', '.join(names)}")
@@ -102,6 +118,12 @@ class Legend:
         except KeyError as error:
             raise KindMismatch(
                 f"a land-cover map needs the CF attribute {error}; make one with geococa.as_land_cover(labels, classes)"
+            ) from None
+        except (TypeError, ValueError):
+            raise KindMismatch(
+                "the CF attribute flag_values of a land-cover map must be whole numbers, got "
+                f"{attrs.get('flag_values') if isinstance(attrs, Mapping) else attrs!r}; make a map with "
+                "geococa.as_land_cover(labels, classes)"
             ) from None
         return cls(names, codes, tuple(str(attrs.get("flag_colors", "")).split()))
 
@@ -128,6 +150,36 @@ class Legend:
             (UNCLASSIFIED, *self.codes),
             (PALETTE["unclassified"], *self.colors),
         )
+
+
+def _whole(value: Any) -> int | None:
+    """A number without a fraction, as int; None for anything else."""
+    number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    return int(value) if number and abs(value) < np.inf and value == int(value) else None
+
+
+def _no_data_code(labels: xr.DataArray, nodata: Any) -> int | None:
+    """Label that means "not observed": the one given, else that of the file; None where no label can have it."""
+    if nodata is not None:
+        given = _whole(nodata)
+        if given is None:
+            raise InputRefused(f"nodata must be a whole number, since labels are, got {nodata!r}")
+        return _possible(given, labels.dtype)
+    for key in ("_FillValue", "nodata"):
+        for source in (labels.attrs, labels.encoding):
+            value = np.asarray(source.get(key))
+            if source.get(key) is None or (value.dtype.kind == "f" and np.isnan(value).all()):
+                continue
+            if value.size != 1 or isinstance(value.item(), bool) or not isinstance(value.item(), int | float):
+                raise InputRefused(f"the array's {key} is {source[key]!r}, which is no number; give it as nodata=")
+            return _possible(_whole(value.item()), labels.dtype)
+    return None
+
+
+def _possible(code: int | None, dtype: Any) -> int | None:
+    """A no-data value that labels of a type can have: files say -3.4e38 or 0.5 of bytes, which hides nothing."""
+    limits = np.iinfo(dtype)
+    return code if code is not None and limits.min <= code <= limits.max else None
 
 
 def as_land_cover(
@@ -163,20 +215,21 @@ def as_land_cover(
     >>> as_land_cover(labels, {1: "coca", 2: "forest"}).values.tolist()
     [[1, 2], [2, 255]]
     """
+    if not isinstance(labels, xr.DataArray):
+        raise InputRefused(
+            f"labels must be an xarray.DataArray, got {type(labels).__name__}; open a raster with geococa.read_raster, or put "
+            "a bare array on its grid with Grid(...).attach(xarray.DataArray(values, dims=('y', 'x')))"
+        )
     if "band" in labels.dims and labels.sizes["band"] == 1:
         labels = labels.squeeze("band", drop=True)
-    fill = nodata
-    for key in ("_FillValue", "nodata"):
-        for source in (labels.attrs, labels.encoding):
-            if fill is None and source.get(key) is not None and not np.isnan(source[key]):
-                fill = int(source[key])
     if not np.issubdtype(labels.dtype, np.integer):
         raise InputRefused(
             f"labels must be integers, got {labels.dtype}; convert them with .astype('uint8') after "
             "replacing NaN by a no-data code"
         )
     legend = Legend.of(classes)
-    if nodata is not None and nodata in legend.codes:
+    fill = _no_data_code(labels, nodata)
+    if nodata is not None and fill in legend.codes:
         raise InputRefused(
             f"nodata={nodata} is also the code of {legend.names[legend.codes.index(nodata)]!r}; a code means either"
         )

@@ -46,6 +46,8 @@ class ProductMetadata:
         By native band name: ``reflectance = DN * scale + offset``. Bands that are not reflectance are left out.
     problem : str
         Why scale and offset are not known, empty where they are.
+    stated : bool
+        Whether the product says anything of its scale or offset, contradictory as it may be.
     """
 
     id: str
@@ -56,6 +58,7 @@ class ProductMetadata:
     scale: dict[str, float] = field(default_factory=dict)
     offset: dict[str, float] = field(default_factory=dict)
     problem: str = ""
+    stated: bool = True
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:

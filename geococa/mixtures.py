@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from geococa._checks import check_seed, check_type, check_whole
 from geococa.errors import InputRefused
 from geococa.formula_program import compile_formulas, evaluate
 from geococa.formulas import INDICES, bands_in, parse_formula
@@ -41,7 +42,8 @@ def linear_features(names: Sequence[str]) -> list[str]:
 def class_shares(chosen: Any, classes: Sequence[str], found: pd.Series) -> np.ndarray:
     """Share of each class that priors mean: ``"samples"``, ``"equal"`` or a mapping by class; they sum to 1."""
     if isinstance(chosen, Mapping):
-        values = np.asarray([float(chosen.get(name, np.nan)) for name in classes])
+        numbers = [chosen.get(name, np.nan) for name in classes]
+        values = np.asarray([float(one) if isinstance(one, int | float) else np.nan for one in numbers])
         if set(chosen) != set(classes) or not np.isfinite(values).all() or (values <= 0).any():
             raise InputRefused(f"priors must give a positive number for each of {list(classes)}, got {dict(chosen)}")
     elif chosen == "equal":
@@ -120,11 +122,13 @@ def mixture_table(
     >>> bool(np.allclose(table["red"], mixed, atol=1e-6))
     True
     """
-    if rows < 2 or most_members < 2 or not 0 <= pure_share <= 1:
-        raise InputRefused(
-            "expected rows and most_members of at least 2 and pure_share in 0..1, got "
-            f"rows={rows}, most_members={most_members}, pure_share={pure_share}"
-        )
+    rows, most_members = check_whole(rows, "rows", 2), check_whole(most_members, "most_members", 2)
+    seed = check_seed(seed)
+    if not isinstance(pure_share, int | float) or not 0 <= pure_share <= 1:
+        raise InputRefused(f"pure_share must lie in 0..1, got {pure_share!r}")
+    check_type(samples, pd.DataFrame, "samples", "make a geococa.training_table of pure samples")
+    if "class" not in samples.columns:
+        raise InputRefused(f"the samples have no column 'class', only {', '.join(map(str, samples.columns[:30]))}")
     names = feature_columns(samples, features)
     labels = samples["class"].astype(str)
     order = class_order(labels, classes)

@@ -279,6 +279,8 @@ def check_names(what: str, names: tuple[str, ...], most: int) -> None:
         raise ModelRefused(f"a model needs 1 to {most} {what}, got {len(names)}")
     if len(set(names)) != len(names):
         raise ModelRefused(f"{what} must be unique, got {list(names)[:30]}")
+    if what == "classes" and "unclassified" in names:
+        raise ModelRefused("the name 'unclassified' is that of pixels without a class; give the class another name")
     bad = [name for name in names if not name or len(name) > 200 or "\0" in name]
     if bad:
         raise ModelRefused(f"names of {what} must have 1 to 200 characters, none of them NUL, got {bad[:3]!r:.80}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -11,12 +11,23 @@ from geococa.errors import InputRefused, ModelRefused
 from geococa.model_parts import check_stated
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from geococa.models import Model
 
-__all__ = ["check_scale", "select_features"]
+__all__ = ["check_model", "check_scale", "select_features", "usable"]
 
-_FEW = 1000
+_FEW, _MANY = 16, 1000  # pixels from which on typical values, and all values, say something
 _FAR = 20.0
+
+
+def check_model(model: Any) -> None:
+    """Refuse what is no model, saying how to get one."""
+    if not hasattr(model, "plane_labels"):
+        raise ModelRefused(
+            f"expected a geococa Model, got {type(model).__name__}; read one with geococa.read_model(path), or convert an "
+            "estimator with geococa.Model.from_estimator(fitted)"
+        )
 
 
 def select_features(features: xr.DataArray, model: Model) -> xr.DataArray:
@@ -44,16 +55,51 @@ def select_features(features: xr.DataArray, model: Model) -> xr.DataArray:
     return features.transpose(*order)
 
 
+def usable(model: Model, table: pd.DataFrame) -> np.ndarray:
+    """Whether rows of a table have what the model needs: all features, or any where it takes missing ones."""
+    from geococa.training import feature_values
+
+    known = np.isfinite(feature_values(table, model.features))
+    return np.asarray(known.any(axis=1) if model.takes_missing else known.all(axis=1))
+
+
 def check_scale(planes: np.ndarray, model: Model) -> None:
-    """Refuse features that are all far outside the range that the model was trained in, as digital numbers would be."""
+    """Refuse features on another scale than those of the training, such as digital numbers or percent.
+
+    A feature is refused where more than half of its values exceed the largest number of the training 20 times over, or
+    where (of 1,000 pixels or more) all lie 20 ranges of the training beyond its range, or below a twentieth of it. What
+    was constant in training decides nothing and passes; so does the first for models that reject what is unlike every class.
+
+    Parameters
+    ----------
+    planes : numpy.ndarray
+        float ``(features, pixels)``; NaN is left out.
+    model : Model
+        Passes where it does not know the range of its training data.
+
+    Raises
+    ------
+    ModelRefused
+        Names the features, what was found and what the training had.
+    """
     if model.training_range is None or planes.shape[1] < _FEW:
         return
     low, high = model.training_range
     smallest, largest = np.fmin.reduce(planes, axis=1), np.fmax.reduce(planes, axis=1)
-    reach = _FAR * np.maximum(high - low, 1e-6)
-    far = (smallest > high + reach) | (largest < low - reach) | ((low > 0) & (largest > 0) & (largest < low / _FAR))
+    far = np.zeros(len(planes), dtype=bool)
+    if planes.shape[1] >= _MANY:
+        reach = _FAR * (high - low)
+        small = (low > 0) & (largest > 0) & (largest < low / _FAR)
+        far = (smallest > high + reach) | (largest < low - reach) | small
+    limit = np.full(len(low), np.inf) if model.rejects else _FAR * np.maximum(np.abs(low), np.abs(high))
+    # counting takes time, so it is done only where some value is that large
+    for i in np.flatnonzero(~far & ((smallest < -limit) | (largest > limit))).tolist():
+        beyond = np.count_nonzero((planes[i] < -limit[i]) | (planes[i] > limit[i]))
+        known = np.count_nonzero(~np.isnan(planes[i]))
+        far[i] = known >= _FEW and 2 * beyond > known
+    far &= high > low
     if far.any():
-        i = int(np.flatnonzero(far)[0])
+        i = np.flatnonzero(far).tolist()[0]
         names = [name for name, bad in zip(model.features, far, strict=True) if bad]
         raise ModelRefused(
             f"features {', '.join(names)} are on another scale than the model's: {model.features[i]} runs from "

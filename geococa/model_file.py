@@ -39,8 +39,9 @@ from typing import Any
 
 import numpy as np
 
+from geococa._checks import check_type
 from geococa._files import replace_file
-from geococa.errors import ModelRefused
+from geococa.errors import InputRefused, ModelRefused
 
 __all__ = ["MAX_BYTES", "plain", "read_container", "write_container"]
 
@@ -61,7 +62,7 @@ def write_container(path: str | os.PathLike[str], header: Mapping[str, Any], arr
     Parameters
     ----------
     path : path
-        File to write; an existing one is replaced.
+        File to write; an existing one is replaced, a missing folder is made.
     header : mapping
         Anything JSON can hold; numbers must be finite.
     arrays : mapping of str to numpy.ndarray
@@ -71,10 +72,22 @@ def write_container(path: str | os.PathLike[str], header: Mapping[str, Any], arr
     -------
     pathlib.Path
     """
-    target = Path(path)
+    target = _target(path)
     text = json.dumps(header, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
     body = MAGIC + len(text).to_bytes(8, "little") + text + _pack(arrays)
-    return replace_file(target, body + hashlib.sha256(body).digest())
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return replace_file(target, body + hashlib.sha256(body).digest())
+    except OSError as error:
+        raise InputRefused(f"{target}: can't be written ({error.strerror}); give another path") from None
+
+
+def _target(path: str | os.PathLike[str]) -> Path:
+    check_type(path, (str, os.PathLike), "path", "name the model file to write")
+    target = Path(path)
+    if target.is_dir():
+        raise InputRefused(f"{target} is a folder; name a file in it")
+    return target
 
 
 def read_container(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -85,6 +98,7 @@ def read_container(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[s
     ModelRefused
         The file is not a model file, is damaged, or holds more than it may.
     """
+    check_type(path, (str, os.PathLike), "path", "name a model file")
     source = Path(path)
     try:
         size = source.stat().st_size

@@ -122,8 +122,14 @@ def stated(what: str, source: Any, features: Sequence[str], given: str | Mapping
     features : sequence of str
         Features in question.
     given : str or mapping, optional
-        Statement that goes before that of the source.
+        Statement that goes before that of the source; it must not name other features.
+
+    Raises
+    ------
+    InputRefused
+        What is given names a feature that is not asked for, or a statement is no short text.
     """
+    _check_given(what, features, given)
     chosen: Any = given if given is not None else getattr(source, "attrs", {}).get(what)
     if given is None and isinstance(source, xr.DataArray) and f"feature_{what}" in source.coords:
         names = [str(name) for name in source["feature"].values]
@@ -138,6 +144,15 @@ def stated(what: str, source: Any, features: Sequence[str], given: str | Mapping
     if long:
         raise InputRefused(f"the {what} of a feature must be a short text, got {long[0]!r:.80}")
     return found
+
+
+def _check_given(what: str, features: Sequence[str], given: Any) -> None:
+    texts = [*given.values()] if isinstance(given, Mapping) else [given]
+    if given is not None and not all(isinstance(text, str) for text in texts):
+        raise InputRefused(f"{what} must be a text, or a mapping of feature to text, got {given!r:.80}")
+    unknown = sorted(str(name) for name in given if name not in features) if isinstance(given, Mapping) else []
+    if unknown:
+        raise InputRefused(f"{what} is given for {', '.join(unknown)}, the features are {', '.join(features)}")
 
 
 def check_stated(what: str, wanted: Sequence[str] | None, features: xr.DataArray, names: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from geococa._checks import check_seed, check_threads
 from geococa.errors import InputRefused
 from geococa.trained_model import Model, read_model
 
@@ -120,7 +121,7 @@ def train(
     from geococa.training_methods import TAKES_MISSING
     from geococa.training_space import MOST_POINTS
 
-    seed = _whole_seed(seed)
+    seed, threads = check_seed(seed), check_threads(threads)
     if method in FRACTION_METHODS:
         if class_weight is not None:
             raise InputRefused(f"method {method!r} takes no class_weight, which would bias fractions; give priors")
@@ -185,12 +186,6 @@ def train(
     return calibrate_on_folds(
         model, table, calibration, like, folds=calibration_folds, block_m=calibration_block_m, seed=seed
     )
-
-
-def _whole_seed(seed: int) -> int:
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
-        raise InputRefused(f"seed must be a whole number from 0 to {2**32 - 1}, got {seed!r}")
-    return int(seed)
 
 
 def _without_gaps(table: pd.DataFrame, fitted: Fitted) -> pd.DataFrame:

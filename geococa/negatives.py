@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import pyproj
 import shapely
 import xarray as xr
 
-from geococa._checks import check_dims, check_kind, check_positives
+from geococa._checks import check_dims, check_kind, check_positives, check_seed, check_whole
 from geococa._checks import positive as check_positive_number
 from geococa.errors import CRSMismatch, InputRefused
 from geococa.extraction import sampled_pixels
@@ -124,7 +124,13 @@ def local_negatives(
     >>> len(found), bool(found["distance_m"].between(50, 200).all())
     (3, True)
     """
-    low, high = _range(distance_m, per_positive)
+    low, high = _range(distance_m)
+    check_whole(per_positive, "per_positive", 1)
+    check_seed(seed)
+    if not hasattr(samples, "geometry") or not hasattr(samples, "crs"):
+        raise InputRefused(
+            f"samples must be a GeoDataFrame, got {type(samples).__name__}; read them with geococa.read_samples"
+        )
     if class_column not in samples.columns:
         raise InputRefused(f"the samples have no column {class_column!r}; name it with class_column=")
     check_positives(samples[class_column].dropna(), positive, where="the sample table")
@@ -143,15 +149,15 @@ def local_negatives(
     return out
 
 
-def _range(distance_m: tuple[float, float], per_positive: int) -> tuple[float, float]:
-    low, high = (float(value) for value in distance_m)
+def _range(distance_m: tuple[float, float]) -> tuple[float, float]:
+    if not isinstance(distance_m, Sequence) or len(distance_m) != 2:
+        raise InputRefused(f"distance_m must be (smallest, largest) in metres, got {distance_m!r}")
+    low, high = distance_m
     check_positive_number(low, "distance_m[0]", zero=True)
     check_positive_number(high, "distance_m[1]")
-    if low >= high or per_positive < 1:
-        raise InputRefused(
-            f"distance_m must be (smallest, largest) and per_positive at least 1, got {distance_m} and {per_positive}"
-        )
-    return low, high
+    if low >= high:
+        raise InputRefused(f"distance_m must be (smallest, largest), got {distance_m}")
+    return float(low), float(high)
 
 
 def _setting(
@@ -206,6 +212,8 @@ def _avoided(avoid: Any, grid: Grid, metric: pyproj.CRS) -> np.ndarray | None:
         return None
     if isinstance(avoid, shapely.Geometry):
         avoid = geopandas.GeoSeries([avoid], crs=grid.crs)
+    if not hasattr(avoid, "crs"):
+        raise InputRefused(f"avoid must be a GeoDataFrame, a GeoSeries or a shape, got {type(avoid).__name__}")
     if avoid.crs is None:
         raise CRSMismatch("avoid has no coordinate reference system; set it with avoid.set_crs(...)")
     shapes = avoid.geometry.to_crs(metric)

@@ -31,10 +31,14 @@ _ALIKE, _ENOUGH_DATES = 0.02, 3  # so far apart at most, so many at least are sh
 _CONTRAST_LOSS = 1.2  # per unit of shift; thin cloud has about 2
 _HAZE_SHARE = 0.7  # of a bright shift; thin cloud looks like a shift and as much haze
 _EVEN_SHARE = 0.8  # pixels that must show the step, since cloud and smoke are patchy
+_LIFTED_SHARE, _LIFTED_SIZE = 0.4, 0.75  # of a bright shift, of an offset: how far the darkest ground must have risen
 _NEIGHBOURS = 7  # dates around one that say what its pixels should be
 _DARK_SPREAD = 0.012  # repeatability of a dark band between dates, and what light and season add to it
 _LIGHT_SPREAD = 0.12
-_TOO_BRIGHT, _TOO_DARK = 0.09, -0.02  # dark vegetation never lies outside in its darkest visible band
+_TOO_BRIGHT, _TOO_DARK = 0.09, -0.02  # the darkest ground among plants never lies outside in its darkest visible band
+_FAR_TOO_DARK = -0.035  # no shadow is as dark, and no correction for the air errs as far in two bands
+_DARKEST_SHARE = 0.05  # of the pixels; a place of dry grass is bright as a whole, but not everywhere
+_MOST_SAMPLED = 200  # dark pixels that are taken at least, where half of the place is less
 _LAGS = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233)
 
 
@@ -57,7 +61,7 @@ class Steps:
     pixels : numpy.ndarray of int64, shape (time,)
         Clear dark pixels of each date.
     level : numpy.ndarray of float64, shape (band,)
-        Reflectance of the dark pixels in the largest group.
+        Reflectance of the dark pixels in the largest group, without the light of the air.
     """
 
     shift: Floats
@@ -69,7 +73,13 @@ class Steps:
     level: Floats
 
 
-def find_steps(values: NDArray[np.floating], wavelength_um: NDArray[np.floating], sizes: Sequence[float] = ()) -> Steps:
+def find_steps(
+    values: NDArray[np.floating],
+    wavelength_um: NDArray[np.floating],
+    sizes: Sequence[float] = (),
+    *,
+    through_air: bool = False,
+) -> Steps:
     """Find dates that are shifted against the others, or a whole series that can't be reflectance.
 
     Parameters
@@ -81,14 +91,19 @@ def find_steps(values: NDArray[np.floating], wavelength_um: NDArray[np.floating]
     sizes : sequence of float
         Sizes of the offsets that the products of the series declare. A step of another size must be shared by
         three dates; where no sizes are given, any from `SMALLEST_STEP` to `LARGEST_STEP` counts.
+    through_air : bool
+        Whether the values are reflectance at the top of the atmosphere, which holds the light of the air itself.
 
     Returns
     -------
     Steps
     """
     waves = np.asarray(wavelength_um, np.float64)
-    chosen, planted = _dark_land(np.asarray(values, np.float64), waves)
-    dark = np.asarray(values, np.float64)[:, :, chosen]
+    series = np.asarray(values, np.float64)
+    if through_air:
+        series = series - _clean_air(waves)[:, np.newaxis]
+    chosen, planted = _dark_land(series, waves)
+    dark = series[:, :, chosen]
     count = np.isfinite(dark).all(axis=1).sum(axis=1)
     reference = _median(_median(dark, 0), 1)
     spread = _DARK_SPREAD + _LIGHT_SPREAD * np.maximum(np.nan_to_num(reference), 0.0)
@@ -102,14 +117,96 @@ def find_steps(values: NDArray[np.floating], wavelength_um: NDArray[np.floating]
     flat, haze = flat - centre, haze - (np.median(haze[members]) if members.any() else 0.0)
     shifts = by_band - base
     level = _median(_median(dark[members], 0), 1) if members.any() else reference
-    fitting = _of_size(flat, sizes) & ~_like_thin_cloud(flat, haze, shifts, waves, level)
+    rise = _darkest_rise(series, members)[:, _telling_dark(waves)]
+    lifted = rise.min(axis=1) if rise.shape[1] else np.full(len(flat), np.nan)
+    cloudy = _like_thin_cloud(flat, haze, shifts, waves, level) | ((flat > 0) & (lifted < _LIFTED_SHARE * flat))
+    fitting = _of_size(flat, lifted, sizes) & ~cloudy
     shifted = _even_and_flat(dark, members, fitting, flat, haze, shifts, shape, spread, level)
-    wrong = _implausible(flat, shifted, level, waves, planted)
-    impossible = _impossible(dark, waves)
+    shifted |= _even(series, dark, members, _lifted_by_a_size(rise, flat, sizes), lifted, level)
+    wrong = _implausible(flat, shifted, _darkest(series, members), waves, planted)
+    impossible = _impossible(dark, series, waves)
     wrong[impossible] = -1
     shifted |= impossible
     shifts[~compared] = np.nan
     return Steps(flat, haze, shifts, shifted, wrong, count, level)
+
+
+def _clean_air(waves: Floats) -> Floats:
+    """Reflectance of air without dust, sun 30 degrees from the zenith, seen from above; single scattering, so a lower bound.
+
+    Optical depth after Hansen and Travis (1974), Space Science Reviews 16, 527-610.
+    """
+    depth = 0.008569 * waves**-4 * (1 + 0.0113 * waves**-2 + 0.00013 * waves**-4)
+    phase = 0.75 * (1 + np.cos(np.radians(150.0)) ** 2)
+    light: Floats = depth * phase / (4 * np.cos(np.radians(30.0)))
+    return light
+
+
+def _darkest(values: Floats, members: NDArray[np.bool_]) -> Floats:
+    """Reflectance of the darkest ground by band, in the largest group of dates."""
+    place = _median(values[members] if members.any() else values, 0)
+    seen = np.isfinite(place).all(axis=0)
+    if not seen.any():
+        return np.full(values.shape[1], np.nan)
+    darkest: Floats = np.quantile(place[:, seen], _DARKEST_SHARE, axis=1)
+    return darkest
+
+
+def _telling_dark(waves: Floats) -> NDArray[np.bool_]:
+    """Bands in which plants, water and shade are all dark."""
+    return np.asarray((waves < 0.69) | ((waves > 2.0) & (waves < 2.5)))
+
+
+def _darkest_rise(values: Floats, members: NDArray[np.bool_]) -> Floats:
+    """How much brighter the darkest ground is on each date than in the largest group, over what the date shows.
+
+    Cloud and smoke that a mask misses are patchy and leave some of the darkest ground as it is; an offset leaves none.
+    """
+    rise = np.full(values.shape[:2], np.nan)
+    place = _median(values[members] if members.any() else values, 0)
+    known = np.isfinite(place).all(axis=0)
+    for t, plane in enumerate(values):
+        seen = known & np.isfinite(plane).all(axis=0)
+        if seen.sum() >= _LEAST_PIXELS:
+            now, usual = (np.quantile(part[:, seen], _DARKEST_SHARE, axis=1) for part in (plane, place))
+            rise[t] = now - usual
+    return rise
+
+
+def _lifted_by_a_size(rise: Floats, flat: Floats, sizes: Sequence[float]) -> NDArray[np.bool_]:
+    """Dates whose darkest ground is brighter by a declared offset in every band in which it is dark."""
+    found = np.zeros(len(rise), bool)
+    if rise.shape[1]:
+        for size in sizes:
+            found |= (rise.min(axis=1) >= max(_LIFTED_SIZE * size, SMALLEST_STEP)) & (rise.max(axis=1) <= 2 * size)
+    return found & ~(flat <= 0)
+
+
+def _even(
+    values: Floats,
+    dark: Floats,
+    members: NDArray[np.bool_],
+    candidates: NDArray[np.bool_],
+    step: Floats,
+    level: Floats,
+) -> NDArray[np.bool_]:
+    """Which of the candidates are brighter by half a step or more in nearly all pixels, dark ones where they are seen."""
+    even = np.zeros(len(candidates), bool)
+    telling = _dark_bands(level)
+    peers = np.flatnonzero(members)
+    for t in np.flatnonzero(candidates):
+        near = peers[np.argsort(np.abs(peers - t), kind="stable")[:_NEIGHBOURS]]
+        for pixels in (dark, values):
+            difference = (pixels[t] - _median(pixels[near], 0))[telling].mean(axis=0)
+            seen = difference[np.isfinite(difference)]
+            if len(seen) >= _LEAST_PIXELS:
+                even[t] = (seen > 0.5 * step[t]).mean() >= _EVEN_SHARE
+                break
+    return even
+
+
+def _dark_bands(level: Floats) -> NDArray[np.bool_]:
+    return np.asarray(level < max(0.13, float(np.sort(level)[min(2, len(level) - 1)])))
 
 
 def _median(values: Floats, axis: int) -> Floats:
@@ -143,7 +240,7 @@ def _dark_land(values: Floats, waves: Floats) -> tuple[NDArray[np.int64], bool]:
         # clearings and fires change what no offset can
         greenness = values[:, nir][:, pool] - values[:, red][:, pool]
         order = order + _median(np.abs(greenness - _median(greenness, 0)), 0)
-    keep = max(len(pool) // 2, min(len(pool), 2 * _LEAST_PIXELS))
+    keep = max(len(pool) // 2, min(len(pool), _MOST_SAMPLED))
     return np.sort(pool[np.argsort(order, kind="stable")[:keep]]), enough
 
 
@@ -229,14 +326,16 @@ def _largest_group(flat: Floats) -> NDArray[np.bool_]:
     return known & (np.abs(flat - centre) < SMALLEST_STEP / 2)
 
 
-def _of_size(flat: Floats, sizes: Sequence[float]) -> NDArray[np.bool_]:
-    """Which shifts are as large as a declared offset, or shared by at least three dates."""
+def _of_size(flat: Floats, lifted: Floats, sizes: Sequence[float]) -> NDArray[np.bool_]:
+    """Which shifts are as large as a declared offset, also on the darkest ground, or shared by at least three dates."""
     size = np.abs(np.nan_to_num(flat))
     possible = (size >= SMALLEST_STEP) & (size <= LARGEST_STEP)
     if not len(sizes):
         return possible
-    ratio = np.maximum(size[:, np.newaxis], 1e-9) / np.asarray(sizes, np.float64)
-    known = (size >= SMALLEST_STEP) & (np.abs(np.log(ratio)) <= _SIZE_TOLERANCE).any(axis=1)
+    declared = np.asarray(sizes, np.float64)
+    near = np.abs(np.log(np.maximum(size[:, np.newaxis], 1e-9) / declared)) <= _SIZE_TOLERANCE
+    near &= ~((flat > 0)[:, np.newaxis] & (lifted[:, np.newaxis] < _LIFTED_SIZE * declared))
+    known = (size >= SMALLEST_STEP) & near.any(axis=1)
     alike = np.abs(flat[:, np.newaxis] - np.where(possible, flat, np.nan)) <= _ALIKE
     return np.asarray(known | (possible & (alike.sum(axis=1) >= _ENOUGH_DATES)))
 
@@ -275,7 +374,7 @@ def _even_and_flat(
     """Which of the shifted dates are shifted in all bands and nearly all pixels alike."""
     shifted = np.zeros(len(flat), bool)
     peers = np.flatnonzero(members)
-    telling = level < max(0.13, float(np.sort(level)[min(2, len(level) - 1)]))  # the dark bands
+    telling = _dark_bands(level)
     for t in np.flatnonzero(fitting):
         rest = shifts[t] - flat[t] - haze[t] * shape
         if (np.abs(rest) > np.maximum(0.35 * abs(flat[t]), 3.0 * spread)).any():
@@ -291,33 +390,39 @@ def _even_and_flat(
     return shifted
 
 
-def _impossible(dark: Floats, waves: Floats) -> NDArray[np.bool_]:
-    """Which dates have dark ground below zero in two visible bands: no light, ground or season does that."""
-    visible = waves < 0.69
-    if not visible.any():
-        return np.zeros(len(dark), bool)
-    seen = np.isfinite(dark).all(axis=1).sum(axis=1)
-    middle = _median(dark[:, visible], 2)
-    below = (np.nan_to_num(middle) < _TOO_DARK).sum(axis=1)
-    return np.asarray((seen >= _LEAST_PIXELS) & (below >= min(2, int(visible.sum()))))
+def _impossible(dark: Floats, values: Floats, waves: Floats) -> NDArray[np.bool_]:
+    """Which dates have ground below zero in two dark bands: no light, ground, season or correction for the air does that."""
+    telling = _telling_dark(waves)
+    found = np.zeros(len(dark), bool)
+    if not telling.any():
+        return found
+    least = min(2, int(telling.sum()))
+    # dark ground as a whole, or the darkest of all ground by more
+    for pixels, share, limit in ((dark, 0.5, _TOO_DARK), (values, _DARKEST_SHARE, _FAR_TOO_DARK)):
+        for t, plane in enumerate(pixels[:, telling]):
+            seen = np.isfinite(plane).all(axis=0)
+            if seen.sum() >= _LEAST_PIXELS:
+                found[t] |= (np.quantile(plane[:, seen], share, axis=1) < limit).sum() >= least
+    return found
 
 
 def _implausible(
-    flat: Floats, shifted: NDArray[np.bool_], level: Floats, waves: Floats, planted: bool
+    flat: Floats, shifted: NDArray[np.bool_], darkest: Floats, waves: Floats, planted: bool
 ) -> NDArray[np.int8]:
-    """Say which group can't be reflectance, from the level of plants in their darkest visible band."""
+    """Say which group can't be reflectance, from the darkest ground of the place in its darkest visible bands."""
     wrong = np.zeros(len(flat), np.int8)
-    visible = (waves < 0.69) | ((waves > 2.0) & (waves < 2.5))
+    visible = _telling_dark(waves)
     known = np.isfinite(flat)
-    if not visible.any() or not np.isfinite(level[visible]).all():
+    if not visible.any() or not np.isfinite(darkest[visible]).all():
         return wrong
-    darkest = float(level[visible].min())
+    levels = np.sort(darkest[visible])
     for group in (known & ~shifted, shifted & (flat > 0), shifted & (flat < 0)):
         if not group.any():
             continue
-        here = darkest + (float(np.median(flat[group])) if shifted[group].any() else 0.0)
-        if here < _TOO_DARK:
+        here = levels + (float(np.median(flat[group])) if shifted[group].any() else 0.0)
+        # one band alone may be taken below zero by the correction for the air
+        if here[min(1, len(here) - 1)] < _TOO_DARK:
             wrong[group] = -1
-        elif planted and here > _TOO_BRIGHT:
+        elif planted and here[0] > _TOO_BRIGHT:
             wrong[group] = 1
     return wrong

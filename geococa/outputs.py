@@ -16,7 +16,7 @@ import pandas as pd
 import xarray as xr
 
 from geococa._files import replace_file
-from geococa.areas import DATE_COLUMNS, areas_table
+from geococa.areas import areas_table
 from geococa.assessment import Assessment, assess_run
 from geococa.backscatter import radar_files
 from geococa.coca_plots import trace_plots
@@ -28,6 +28,8 @@ from geococa.legend import NO_DATA
 from geococa.publish import publish
 from geococa.recipe import Recipe
 from geococa.report import write_report
+from geococa.report_tables import DATE_COLUMNS
+from geococa.run_estimates import ESTIMATE_TABLES, run_estimates
 from geococa.samples import read_samples
 from geococa.tiles import read_raster
 from geococa.trends import area_trend
@@ -122,6 +124,7 @@ def write_outputs(
     fractions: xr.Dataset | None = None,
     change: Mapping[str, pd.DataFrame] | None = None,
     plots: GeoDataFrame | None = None,
+    skill: pd.DataFrame | None = None,
 ) -> Outputs:
     """Write tables, report and manifest of a run.
 
@@ -140,22 +143,25 @@ def write_outputs(
     failed : mapping
         Reason of each failed tile.
     ages : pandas.DataFrame, optional
-        Hectares by zone, year and age of the image (`geococa.image_ages`), where there is a cut-off date.
+        Hectares by zone, year and age of the image (`geococa.image_ages`).
     fractions : xarray.Dataset, optional
         Merged hectares of the class reported from its area fractions, and of all else.
     change : mapping, optional
         Change tables by name (`geococa.change_tables.merge_tables`), where the recipe asks for them.
     plots : geopandas.GeoDataFrame, optional
         Plots followed over the years, where the recipe asks for them.
+    skill : pandas.DataFrame, optional
+        The cross-validated model beside its nulls (`geococa.run_estimates.skill_of_run`).
     """
     name = recipe.areas.class_name
     series = areas["area_ha"].sel(land_cover=name)
     trends = area_trend(series, test=recipe.trends.test, confidence=recipe.trends.confidence)
     truth = compare_with_truth(areas, recipe.assessment.truth, name) if recipe.assessment.truth else None
     pictures = TileMaps(maps)
-    assessment = None
+    assessment = samples = None
     if recipe.assessment.samples is not None and pictures:
-        assessment = assess_run(read_samples(recipe.assessment.samples), pictures, areas, zones, name)
+        samples = read_samples(recipe.assessment.samples)
+        assessment = assess_run(samples, pictures, areas, zones, name)
     files = [*_write_table(areas_table(areas), folder / "areas"), *_write_table(trends, folder / "trends")]
     if fractions is not None:
         files += _write_table(areas_table(fractions), folder / "fraction_areas")
@@ -173,6 +179,8 @@ def write_outputs(
         files += _write_table(
             pd.concat(matrices, ignore_index=True).rename_axis(columns=None), folder / "error_matrices"
         )
+    estimates = run_estimates(recipe, samples, None if assessment is None else assessment.direct, areas, zones, ages)
+    files += _write_estimates(folder, estimates | ({} if skill is None else {"skill": skill}))
     files.append(_write_zones(zones, folder / "zones.parquet"))
     manifest = {
         "made_with": provenance(),
@@ -189,6 +197,15 @@ def write_outputs(
     files.append(write_text(folder / "manifest.json", json.dumps(manifest, indent=2, sort_keys=True) + "\n"))
     report = rewrite_report(folder, folder / "report.html", language=recipe.report.language, pictures=pictures)
     return Outputs(trends, truth, assessment, report, name, [*files, report])
+
+
+def _write_estimates(folder: Path, tables: Mapping[str, pd.DataFrame]) -> list[Path]:
+    """Write estimates, and take away those of an earlier run that this one does not have."""
+    files = [path for name, table in tables.items() for path in _write_table(table, folder / name)]
+    for path in (folder / f"{name}.{kind}" for name in ESTIMATE_TABLES for kind in ("csv", "parquet")):
+        if path not in files:
+            path.unlink(missing_ok=True)
+    return files
 
 
 def _write_change(folder: Path, tables: Mapping[str, pd.DataFrame], plots: GeoDataFrame | None) -> list[Path]:
@@ -276,6 +293,7 @@ def rewrite_report(
         matrices=_matrices(optional("error_matrices")),
         intervals=optional("zone_estimates"),
         transitions=_involved(optional("transitions"), recipe.areas.class_name),
+        estimates={name: found for name in ESTIMATE_TABLES if (found := optional(name)) is not None},
         provenance=manifest,
         title=recipe.report.title,
         class_name=recipe.areas.class_name,
@@ -434,6 +452,8 @@ def areas_from_table(table: pd.DataFrame) -> xr.Dataset:
     for column in ("unobserved_ha", "outside_ha", *(name for name in DATE_COLUMNS if name in table)):
         out[column] = yearly[column].to_xarray()
     out["zone_ha"] = table.drop_duplicates("zone").set_index("zone")["zone_ha"].to_xarray()
+    if "surface" in table:
+        out.attrs["area"] = str(table["surface"].iloc[0])
     return out.sel(order)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
+from geococa._checks import check_type
 from geococa.errors import InputRefused, ZoneError
 from geococa.grid import Grid
 from geococa.owned_ground import grid_outline
@@ -72,13 +73,20 @@ def own_tiles(
     """
     import geopandas
 
-    tiles = dict(grids) if isinstance(grids, Mapping) else {str(tile.tile): tile.grid for tile in grids}
+    tiles = _grids(grids)
     if not tiles:
         raise InputRefused("there are no tiles to share the ground among")
+    priority = [priority] if isinstance(priority, str) else priority
+    check_type(priority, (list, tuple, type(None)), "priority", "a list of tiles, best first")
+    for what, places in (("valid", valid), ("footprints", footprints)):
+        check_type(places, (Mapping, type(None)), what, "such as {'18NXG': polygon}")
     for what, given in (("priority", priority), ("valid", valid), ("footprints", footprints)):
         unknown = [name for name in given or () if name not in tiles]
         if unknown:
             raise InputRefused(f"{what} names {unknown}, which are not among the tiles {sorted(tiles)[:10]}")
+    for what, places in (("valid", valid), ("footprints", footprints)):
+        for name, shape in (places or {}).items():
+            check_type(shape, shapely.Geometry, f"{what}[{name!r}]", "give polygons in longitude and latitude")
     names = sorted(tiles)
     first = list(dict.fromkeys(priority or ()))
     order = [*first, *(name for name in names if name not in set(first))]
@@ -87,6 +95,20 @@ def own_tiles(
     owned = _data_first(shapes, [footprints.get(name) for name in order]) if footprints else _first_come(shapes)
     ground = dict(zip(order, owned, strict=True))
     return geopandas.GeoDataFrame({"tile": names}, geometry=[ground[name] for name in names], crs="EPSG:4326")
+
+
+def _grids(grids: Any) -> dict[str, Grid]:
+    """Grid of each tile."""
+    try:
+        tiles = dict(grids) if isinstance(grids, Mapping) else {str(tile.tile): tile.grid for tile in grids}
+    except (TypeError, AttributeError):
+        raise InputRefused(
+            f"grids must be a mapping such as {{'18NXG': Grid(...)}} or a list of tiles, got {type(grids).__name__}"
+        ) from None
+    for name, grid in tiles.items():
+        check_type(name, str, "the name of a tile", "name tiles by texts")
+        check_type(grid, Grid, f"the grid of tile {name!r}", "make one with geococa.Grid.from_xarray(array)")
+    return tiles
 
 
 def _first_come(shapes: npt.NDArray[np.object_]) -> list[Any]:

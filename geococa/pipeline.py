@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from geococa._checks import check_threads
 from geococa._files import replace_file
 from geococa.area_of_applicability import applicability
 from geococa.classification import classify
@@ -104,8 +105,8 @@ class TileResult:
     observations : dict of int to pathlib.Path
         COG with the number of usable dates of each year.
     ages, fallback : dict of int to pathlib.Path
-        With a cut-off date: COGs with the days from the image to it (float32, NaN = not observed), and with the number
-        of dates used from before the window.
+        COGs with the days from the image to the cut-off date, 31 December where none is set (float32, NaN = not
+        observed), and with a fallback with the number of dates used from before the window.
     years : tuple of int
         Years of the run; a year without scenes is a map of 255.
     fractions : dict of int to pathlib.Path
@@ -173,7 +174,10 @@ def run_tile(
     """
     tile = tile if isinstance(tile, TileRef) else tile_of(tile, recipe.scenes.sensor)
     folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputRefused(f"{folder} can't be made a folder: {error.strerror}; choose another output folder") from None
     wanted = tuple(sorted(years if years is not None else tile.years))
     if not wanted:
         raise InputRefused(f"tile {tile.tile} at {tile.path} has no scene in the years asked for")
@@ -182,7 +186,7 @@ def run_tile(
     screened = screen_tile(tile, recipe)
     tile = screened.tile
     rows, columns = tile.grid.shape
-    workers = threads or os.cpu_count() or 1
+    workers = check_threads(threads)
     context = TileContext.of(recipe, tile)
     blocks = list(tile.grid.blocks(recipe.run.block_px, halo_of(recipe, tile.grid)))
     with tempfile.TemporaryDirectory(prefix=".blocks-", dir=folder) as scratch:
@@ -241,7 +245,6 @@ def run_tile(
 
 def _layers_of(recipe: Recipe, model: Model) -> list[str]:
     settings = recipe.composite
-    dated = ["age_days"] if settings.cutoff is not None else []
     shares = ["fraction"] if model.output == "fraction" and recipe.areas.class_name in model.classes else []
     earlier = ["fallback_observations"] if settings.fallback_days else []
     if model.output == "fraction" and (recipe.layers.entropy or recipe.layers.margin):
@@ -249,7 +252,7 @@ def _layers_of(recipe: Recipe, model: Model) -> list[str]:
             "entropy and margin are of class probabilities, but the model gives class fractions; switch them off under "
             "[layers], or use another method under [model]"
         )
-    return ["observations", *dated, *earlier, *shares, *_trust_layers_of(recipe)]
+    return ["observations", "age_days", *earlier, *shares, *_trust_layers_of(recipe)]
 
 
 def _trust_layers_of(recipe: Recipe) -> list[str]:

@@ -18,8 +18,8 @@ from affine import Affine
 
 from geococa.antimeridian import around_meridian, continuous_longitudes
 from geococa.area_density import ELLIPSOIDAL, M2_PER_HA, fit_density, over_rings, parse_measure
-from geococa.errors import InputRefused, ZoneError
-from geococa.transforms import Transform, horizontal, is_lonlat, place, transform_between, unit_m
+from geococa.errors import CRSMismatch, InputRefused, ZoneError
+from geococa.transforms import Transform, horizontal, is_lonlat, place, shifts_at, transform_between, unit_m, ways_at
 
 __all__ = ["Rings", "boundary_polygon", "geometry_areas_ha", "polygon_area_ha", "reprojected", "rings_of"]
 
@@ -130,6 +130,10 @@ def rings_of(geometries: Any) -> Rings:
         A geometry is no polygon, or a coordinate is not finite.
     """
     shapes = np.asarray(geometries, dtype=object).ravel()
+    known = shapely.is_valid_input(shapes)
+    if not known.all():
+        wrong_type = type(shapes[int(np.flatnonzero(~known)[0])]).__name__
+        raise ZoneError(f"expected shapely polygons, got {wrong_type}; of a GeoDataFrame, give its .geometry.values")
     kinds = shapely.get_type_id(shapes)
     wrong = ~np.isin(kinds, (-1, 3, 6)) & ~shapely.is_empty(shapes)
     if wrong.any():
@@ -181,7 +185,14 @@ def into_pixels(rings: Rings, transform: Affine) -> Rings:
     )
 
 
-def reprojected(rings: Rings, source: pyproj.CRS, target: pyproj.CRS, *, within_m: Array | None = None) -> Rings:
+def reprojected(
+    rings: Rings,
+    source: pyproj.CRS,
+    target: pyproj.CRS,
+    *,
+    within_m: Array | None = None,
+    middles: Array | None = None,
+) -> Rings:
     """Rings in another CRS, with vertices added where a straight edge of ``source`` is not straight in ``target``.
 
     Parameters
@@ -192,6 +203,9 @@ def reprojected(rings: Rings, source: pyproj.CRS, target: pyproj.CRS, *, within_
         Where ``target`` is longitude and latitude, rings run on over the antimeridian (181 rather than -179).
     within_m : float64 array (zones,), optional
         Metres by which the image of an edge may be off (`tolerances_m`); taken from the image where not given.
+    middles : float64 array (zones, 2), optional
+        Place in ``source`` at which the datum shift of each zone is taken; the middle of its rings where not given. One
+        shift serves a zone: where the areas of use of two meet, they differ by metres, and would tear it.
 
     Returns
     -------
@@ -205,8 +219,28 @@ def reprojected(rings: Rings, source: pyproj.CRS, target: pyproj.CRS, *, within_
     """
     if horizontal(source).equals(horizontal(target), ignore_axis_order=True):
         return rings
-    onto = transform_between(source, target)
+    middles = zone_middles(rings) if middles is None else middles
+    filled = np.flatnonzero(np.diff(rings.zone_rings))
+    ways = ways_at(source, target, middles[filled, 0], middles[filled, 1])
     rings = short_edges(rings, source)
+    if not any(ways):
+        return _along(rings, transform_between(source, target), target, within_m)
+    shapes = np.full(len(rings), None, dtype=object)
+    for way in dict.fromkeys(ways):
+        zones = filled[[own == way for own in ways]]
+        near = (float(middles[zones[0], 0]), float(middles[zones[0], 1]))
+        image = _along(rings.take(zones), transform_between(source, target, near=near), target, within_m)
+        shapes[zones] = image.geometries()[zones]
+    return rings_of(shapes)
+
+
+def zone_middles(rings: Rings) -> Array:
+    """Middle of the bounds of each zone, x and y; NaN for a zone without rings."""
+    bounds = rings.bounds()
+    return 0.5 * (bounds[:, :2] + bounds[:, 2:])
+
+
+def _along(rings: Rings, onto: Transform, target: pyproj.CRS, within_m: Array | None) -> Rings:
     image = _image(rings, onto, target)
     pieces = pieces_needed(rings, image, onto, target, within_m)
     return _image(rings.cut(pieces)[0], onto, target) if (pieces > 1).any() else image
@@ -321,9 +355,20 @@ def geometry_areas_ha(rings: Rings, crs: pyproj.CRS, area: str = ELLIPSOIDAL, *,
         return rings_planar_areas(there) * unit_m(planar) ** 2 / M2_PER_HA
     if is_lonlat(crs):
         return _lonlat_areas_ha(rings, threads)
+    bounds = rings.bounds()
+    filled = np.flatnonzero(np.isfinite(bounds[:, 0]))
+    middle_x, middle_y = bounds[filled][:, [0, 2]].mean(axis=1), bounds[filled][:, [1, 3]].mean(axis=1)
+    shifts = shifts_at(crs, middle_x, middle_y)
+    if len(set(shifts)) > 1:
+        # each zone by the datum shift of its own middle, so that it does not depend on the other zones
+        out = np.zeros(len(rings))
+        for shift in dict.fromkeys(shifts):
+            part = filled[[own == shift for own in shifts]]
+            out[part] = geometry_areas_ha(rings.take(part), crs, area, threads=threads)[part]
+        return out
     window = (float(rings.x.min()), float(rings.y.min()), float(rings.x.max()), float(rings.y.max()))
     try:
-        density = fit_density(crs, Affine.identity(), window)
+        density = fit_density(crs, Affine.identity(), window, near=(float(middle_x[0]), float(middle_y[0])))
     except InputRefused:
         # zones too far apart for one series: straight edges followed in longitude and latitude instead
         lonlat = pyproj.CRS.from_epsg(4326)
@@ -395,9 +440,15 @@ def polygon_area_ha(geometry: Any, crs: Any, *, area: str = ELLIPSOIDAL) -> floa
     >>> round(polygon_area_ha(shapely.box(-75, 0, -74, 1), "EPSG:4326"), 1)
     1230846.4
     """
+    if geometry is None or isinstance(geometry, str):
+        raise ZoneError(f"expected shapely polygons, got {geometry!r}")
+    try:
+        there = pyproj.CRS.from_user_input(crs)
+    except pyproj.exceptions.CRSError as error:
+        raise CRSMismatch(f"not a coordinate reference system: {crs!r} ({error}); name that of the polygons") from None
     single = isinstance(geometry, shapely.Geometry)
     shapes: Sequence[Any] = [geometry] if single else geometry
-    out = geometry_areas_ha(rings_of(shapes), pyproj.CRS.from_user_input(crs), area)
+    out = geometry_areas_ha(rings_of(shapes), there, area)
     return float(out[0]) if single else out
 
 

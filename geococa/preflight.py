@@ -17,6 +17,7 @@ from geococa.pipeline import halo_of
 from geococa.recipe import Recipe
 from geococa.samples import read_samples
 from geococa.screening import check_tile_radiometry
+from geococa.sensors import sensor_names
 from geococa.tiles import TileRef, find_tiles
 from geococa.zones import read_zones
 
@@ -27,18 +28,37 @@ _TEMPLATE = """\
 # Paths are taken from this file's folder. Every setting is explained in docs/recipe.md; those left out keep their defaults.
 
 [scenes]
-sensor = "{sensor}"
+{sensor}
 years = [{first}, {last}]          # first and last year, both included
 
 [clear_sky]
-buffer_m = 60                    # clouds and shadows are widened by this
+buffer_m = 60                    # clouds and shadows are widened by this, metres
+haze = false                     # true: also mask thin haze and shadow that the quality band misses
+min_clear_share = 0.0            # 0.05: leave out scenes with less clear ground, and list them with the reason
+
+[reflectance]
+radiometric_check = true         # refuse tiles whose numbers contradict their declared offsets
+# harmonise = "landsat-8"        # for archives of Landsat and Sentinel-2: bring both to the bands of one sensor
 
 [composite]
-reducer = "{reducer}"             # one image a year: median, geomedian, mean, medoid, p25, ...
+reducer = "{reducer}"             # one image a year: median, geomedian, mean, medoid, max_ndvi, bap, p25, ...
 min_observations = {minimum}             # pixels with fewer clear dates in a year stay unobserved
+# cutoff = "12-31"               # the day that the hectares are of; calendar years where not set
+# window_days = 120              # dates so long before it count; the year up to it where not set
+# fallback_days = 365            # where the window is too poor, earlier dates, at most so long before it
+# after_days = 0                 # dates so long after the cut-off count as well
+# half_life_days = 60            # dates so far from the cut-off count half
 
 [features]
 names = [{names}]
+# season = ["ndvi"]              # course within the year: percentiles, amplitude, drops of harvests, recovery
+# texture = ["nir"]              # local mean and spread; texture_statistics adds contrast, homogeneity, entropy
+# terrain = ["elevation", "slope"]   # from the elevation model:
+# dem = "dem.tif"
+# distance = {{ rivers = "rivers.gpkg", roads = "roads.gpkg" }}
+
+# [sar]                          # Sentinel-1 backscatter as calibrated GeoTIFFs; names may then hold vv and vh
+# path = "sar"
 
 [model]
 {samples}
@@ -125,7 +145,7 @@ def propose_recipe(
         scenes=scenes,
         first=years[0],
         last=years[-1],
-        sensor=tiles[0].sensor or "",
+        sensor=_sensor_line(tiles),
         reducer="geomedian" if a_year >= 5 else "median",
         minimum=2 if a_year >= 6 else 1,
         names=", ".join(f'"{name}"' for name in _WANTED if bands_of([name]) <= bands),
@@ -135,6 +155,14 @@ def propose_recipe(
     )
     target.parent.mkdir(parents=True, exist_ok=True)
     return replace_file(target, text.encode())
+
+
+def _sensor_line(tiles: list[TileRef]) -> str:
+    """Name the sensor where there is one; what several sensors or none make up is recognised scene by scene."""
+    sensors = sorted({scene.sensor for tile in tiles for scene in tile.scenes})
+    if len(sensors) == 1 and sensors[0] in sensor_names():
+        return f'sensor = "{sensors[0]}"'
+    return f'# sensor = "..."               # found here: {", ".join(sensors)}; or a sensor.toml, see docs/sensors.md'
 
 
 def _line(key: str, given: str | os.PathLike[str] | None, usual: Path, folder: Path) -> str:

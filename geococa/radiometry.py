@@ -17,7 +17,7 @@ from geococa._checks import check_dims, check_kind, optional_import
 from geococa.errors import InputRefused, OffsetConflict
 from geococa.mask_rules import band_names, chosen_flags, flagged, is_dask, observed
 from geococa.offset_steps import Steps, find_steps
-from geococa.sensors import QUALITIES, get_sensor, quality_of, sensor_names
+from geococa.sensors import QUALITIES, TOP_OF_ATMOSPHERE, get_sensor, quality_of, sensor_names
 
 __all__ = ["RADIOMETRY_BANDS", "check_radiometry"]
 
@@ -37,9 +37,10 @@ def check_radiometry(
     """Check that no date of a series is shifted by an offset that was forgotten, doubled or wrongly declared.
 
     Every date is compared with others over a thinned sample of pixels that are dark and covered with plants. A
-    shift that is the same in all bands and nearly all pixels, and that haze, thin cloud, light and season do not
-    explain, is a conflict; so is vegetation whose visible reflectance is below -0.02 or, in its darkest band,
-    above 0.09. Sizes of steps come from the offsets that the products declare; steps of any other size from 0.05
+    shift that is the same in all bands and nearly all pixels, also of the darkest ground, and that haze, thin cloud,
+    light and season do not explain, is a conflict; so is ground below zero in two dark bands (-0.02 for dark ground as a
+    whole, -0.035 for the darkest of all), and a place with plants whose darkest ground is nowhere below 0.09. Sizes of
+    steps come from the offsets that the products declare; steps of any other size from 0.05
     to 0.3 are found where three dates share them.
 
     Parameters
@@ -73,8 +74,11 @@ def check_radiometry(
     Notes
     -----
     The check can't see a wrong series without vegetation or dark ground, nor a fault in a date without about 25
-    clear pixels of it. On 300 simulated series with faults and 300 without (3 to 8 bands, 12 to 56 dates) it finds
-    99 % and raises no false alarm; see ``tests/test_radiometry.py``.
+    clear pixels of it. Reflectance at the top of the atmosphere (by ``attrs["sensor"]``) is compared without the light
+    of clean air. On simulated series that played no part in its making, of two kinds (points under weather, 3 to 8
+    bands; images of forest, savanna, crops, rivers, burns, clearings and mountains in Sentinel-2 L2A and L1C and
+    Landsat, from 4 dates on), it finds 799 of 800 and 586 of 589 faults, and accuses 1 of 1,400 series without one;
+    see ``tests/test_radiometry.py``.
 
     Examples
     --------
@@ -101,7 +105,8 @@ def check_radiometry(
         return _table(series, declared, None)
     values = _sample(series, where, names, max_pixels)
     waves = np.array([_WAVELENGTHS[name] for name in names])
-    steps = find_steps(values, waves, _sizes(declared))
+    through_air = any(name in str(series.attrs.get("sensor", "")) for name in TOP_OF_ATMOSPHERE)
+    steps = find_steps(values, waves, _sizes(declared), through_air=through_air)
     table = _table(series, declared, steps)
     if on_conflict == "raise" and not table["verdict"].isin(["agrees", "not checked"]).all():
         error = OffsetConflict(_message(series, table, steps, names))

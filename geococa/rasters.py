@@ -23,7 +23,7 @@ from affine import Affine
 from geococa.errors import CRSMismatch, GridMismatch, InputRefused
 from geococa.grid import Grid
 
-__all__ = ["GDAL_OPTIONS", "Header", "raster_file", "read_header", "read_window"]
+__all__ = ["GDAL_OPTIONS", "Header", "hide_masked", "mask_fill", "raster_file", "read_header", "read_window"]
 
 MAX_CELLS = 2**33
 """Most cells a band may have: 92,000 x 92,000, larger than a national mosaic at 10 m."""
@@ -75,6 +75,8 @@ class Header:
         Rows and columns of a stored block.
     tags : dict of str to str
         Dataset tags.
+    masked : bool
+        Whether the file holds a mask of its own, beside values and no-data value.
     """
 
     path: str
@@ -89,6 +91,7 @@ class Header:
     offsets: tuple[float, ...]
     block: tuple[int, int]
     tags: dict[str, str]
+    masked: bool = False
 
     @property
     def count(self) -> int:
@@ -184,6 +187,11 @@ def read_header(path: str | os.PathLike[str]) -> Header:
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         with _opened(name, driver) as dataset:
             _check_budget(name, dataset)
+            if dataset.crs is None and dataset.gcps[0]:
+                raise CRSMismatch(
+                    f"{name}: is placed by {len(dataset.gcps[0])} ground control points and has no grid of its own; warp it "
+                    "onto one first, with gdalwarp -r near for a classified map"
+                )
             if dataset.crs is None:
                 raise CRSMismatch(
                     f"{name}: has no coordinate reference system; set it with gdal_edit -a_srs, "
@@ -204,6 +212,7 @@ def read_header(path: str | os.PathLike[str]) -> Header:
                 tuple(dataset.offsets),
                 tuple(dataset.block_shapes[0]),
                 dataset.tags(),
+                [flag.name for flag in dataset.mask_flag_enums[0]] == ["per_dataset"],
             )
     unfit = [dtype for dtype in header.dtypes if np.dtype(dtype).kind not in "uif"]
     if unfit:
@@ -242,6 +251,36 @@ def _check_budget(name: str, dataset: Any) -> None:
             f"{name}: the header promises {total} bytes of pixels in a file of {size} bytes, more than any honest "
             "compression; the file is damaged or hostile"
         )
+
+
+def mask_fill(dtype: Any) -> float:
+    """Value that stands for cells hidden by a file's own mask: NaN, the largest unsigned or the least signed number."""
+    kind = np.dtype(dtype)
+    if kind.kind == "f":
+        return float("nan")
+    return float(np.iinfo(kind).max if kind.kind == "u" else np.iinfo(kind).min)
+
+
+def hide_masked(path: str, driver: str, data: np.ndarray, window: tuple[int, int, int, int]) -> np.ndarray:
+    """Put `mask_fill` into the cells of a window, dims (..., rows, columns), that the file's own mask hides.
+
+    Raises
+    ------
+    InputRefused
+        A cell that is not hidden holds that value.
+    """
+    from rasterio.windows import Window
+
+    r0, r1, c0, c1 = window
+    with _opened(path, driver) as dataset:
+        seen = dataset.dataset_mask(window=Window(c0, r0, c1 - c0, r1 - r0)) > 0
+    fill = mask_fill(data.dtype)
+    if (data[..., seen] == fill).any():
+        raise InputRefused(
+            f"{path}: has a mask of its own, and holds {fill:g} where that hides nothing, so that no value is left for what it "
+            "hides; write a no-data value instead, with gdalwarp -dstnodata"
+        )
+    return np.where(seen, data, np.array(fill).astype(data.dtype))
 
 
 def read_window(

@@ -93,8 +93,12 @@ class Composite(_Section):
     fallback_days: Annotated[int, Field(ge=0, le=3660)] = Field(
         0, description="where the window has too few clear dates, the latest of so many days before it are used"
     )
+    after_days: Annotated[int, Field(ge=0, le=366)] = Field(
+        0, description="dates up to so many days after the cut-off date count as well; none by default"
+    )
     half_life_days: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="dates so far from the cut-off date count half (median, mean, bap); all alike where not given"
+        None,
+        description="dates so far from the cut-off date, or 31 December, count half (median, mean, geomedian, medoid, bap); all alike where not given",
     )
     cloud_distance_m: Annotated[float, Field(gt=0, le=5000)] = Field(
         500.0, description="distance to the nearest cloud from which on bap takes a pixel for safe, metres"
@@ -109,7 +113,7 @@ class Composite(_Section):
         from geococa.reducers import reducer_named
 
         try:
-            window_of(self.cutoff, self.window_days, self.fallback_days)
+            window_of(self.cutoff, self.window_days, self.fallback_days, self.after_days)
             bands = ["blue", "red", "nir"]
             reducer_named(self.reducer, bands, half_life_days=self.half_life_days, scores=self.scores)
         except InputRefused as error:
@@ -212,7 +216,8 @@ class ModelSettings(_Section):
     """The classifier: a model file, or samples to train one from."""
 
     path: Path | None = Field(
-        None, description="model file from 'geococa train'; trained from the samples where not given"
+        None,
+        description="model file from 'geococa train', or an expert's rules (.toml); trained from the samples where not given",
     )
     samples: Path | None = Field(None, description="reference points or polygons with a class (and year) column")
     class_column: str = Field("class", description="column of the samples that names the class")
@@ -222,7 +227,7 @@ class ModelSettings(_Section):
         description="random_forest, extra_trees, hist_gradient_boosting, gaussian, ...; fraction or unmixing give area shares: "
         "labels are then the largest share, unsmoothed, and fraction_areas.csv holds hectares summed from shares",
     )
-    seed: int = Field(7, description="seed of everything random in training")
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(7, description="seed of everything random in training")
     calibration: Literal["none", "isotonic", "sigmoid"] = Field(
         "none", description="calibrate probabilities on spatial folds of the samples; a model from a file keeps its own"
     )
@@ -238,6 +243,18 @@ class ModelSettings(_Section):
     buffer_m: Annotated[float, Field(ge=0)] = Field(
         100.0, description="training samples nearer than this to a tested one are left out of a fold, metres"
     )
+
+    @field_validator("method")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        from geococa.training_methods import METHODS
+
+        known = [*METHODS, "fraction", "unmixing"]
+        if value == "rules":
+            raise ValueError('rules are not trained: name their file, path = "rules.toml"')
+        if value not in known:
+            raise ValueError(f"known are {', '.join(known)}")
+        return value
 
 
 class Labels(_Section):
@@ -360,6 +377,42 @@ class Assessment(_Section):
     truth: Path | None = Field(
         None, description="table of true hectares (simulated archives): park, year, class, area_ha"
     )
+    composite: bool = Field(
+        True,
+        description="also write composite_estimates: zones with few samples lean on the map, model-based and labelled so",
+    )
+
+
+class Account(_Section):
+    """Hectares at the cut-off date, line by line: observed, age of the image, unseen. Needs rates, given or from a panel of samples."""
+
+    planting_per_year: Annotated[float, Field(ge=0)] | None = Field(
+        None,
+        description="rate at which other land is planted; from assessment samples seen in several years where not given",
+    )
+    clearing_per_year: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="rate at which the class reported is given up; likewise"
+    )
+    planting_se: Annotated[float, Field(ge=0)] = Field(0.0, description="standard error of planting_per_year")
+    clearing_se: Annotated[float, Field(ge=0)] = Field(0.0, description="standard error of clearing_per_year")
+    unseen: Literal["observed_share", "none"] = Field(
+        "observed_share", description="what unobserved land holds: as the observed land of its zone, or none"
+    )
+    unseen_relative_se: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="relative standard error of that assumption"
+    )
+
+    @model_validator(mode="after")
+    def _both(self) -> Account:
+        if (self.planting_per_year is None) != (self.clearing_per_year is None):
+            raise ValueError("planting_per_year and clearing_per_year go together: give both, or neither")
+        return self
+
+
+class Skill(_Section):
+    """The cross-validated model beside last year's map, the historical mean and an index threshold; written where folds > 0."""
+
+    index: str = Field("ndvi", description="feature that the index threshold is found for")
 
 
 class Trends(_Section):
@@ -404,6 +457,8 @@ class Recipe(_Section):
     areas: Areas = Areas()
     change: Change = Change()
     assessment: Assessment = Assessment()
+    account: Account = Account()
+    skill: Skill = Skill()
     trends: Trends = Trends()
     report: Report = Report()
     run: Run = Run()

@@ -12,13 +12,18 @@ import numpy as np
 
 from geococa.errors import InputRefused
 
-__all__ = ["BAP_SCORES", "Dates", "Layers", "Reducer", "reduce_arrays", "reducer_named"]
+__all__ = ["BAP_SCORES", "WEIGHTED", "Dates", "Layers", "Reducer", "reduce_arrays", "reducer_named"]
+
+WEIGHTED = ("median", "mean", "geomedian", "medoid", "bap")
+"""Reducers whose dates can count less with their distance in days."""
 
 BAP_SCORES = ("day", "cloud", "opacity")
 """Scores of the best available pixel: distance in days, distance to the nearest cloud, haze."""
 
 _STRIP = 8192
-"""Pixels reduced at a time: small enough for the cache, large enough to hide the call."""
+"""Pixels of a task of a thread."""
+_PIECE_BYTES = 1 << 20
+"""Size of the dates, bands and pixels reduced at a time: small enough for the cache, large enough to hide the calls."""
 _GEOMEDIAN_TOLERANCE, _GEOMEDIAN_STEPS = 1e-5, 500
 
 
@@ -100,24 +105,32 @@ def reduce_arrays(
         np.empty((rows, columns), np.float32),
     )
 
+    flat = Layers(out.bands.reshape(len(bands), -1), out.counts.ravel(), out.early.ravel(), out.day.ravel())
+    piece = int(np.clip(_PIECE_BYTES // (4 * n * len(bands)), 512, _STRIP))
+
     def work(top: int) -> None:
         bottom = min(top + height, rows)
-        shape = (bottom - top, columns)
-        strip = np.empty((n, len(bands), shape[0] * columns), np.float32)
-        for position, band in enumerate(bands):
-            strip[:, position] = band[:, top:bottom].reshape(n, -1)
-        counts, early = np.empty((2, shape[0] * columns), np.uint16)
-        unify(strip, counts)
-        if dates.before:
-            reach_back(strip, dates.before, least, counts, early)
-            out.early[top:bottom] = early.reshape(shape)
-        beside = None if near is None else np.ascontiguousarray(near[:, top:bottom]).reshape(n, -1)
-        values, day = reduce(Strip(strip, counts, dates, beside))
-        values[:, counts < least] = np.nan
-        day[counts < least] = np.nan
-        out.bands[:, top:bottom] = values.reshape(len(bands), *shape)
-        out.counts[top:bottom] = counts.reshape(shape)
-        out.day[top:bottom] = day.reshape(shape)
+        rows_of_bands = [band[:, top:bottom].reshape(n, -1) for band in bands]
+        beside = None if near is None else near[:, top:bottom].reshape(n, -1)
+        # one array for all pieces: memory that is new costs more than the sorting
+        memory = np.empty(n * len(bands) * piece, np.float32)
+        for start in range(0, (bottom - top) * columns, piece):
+            stop = min(start + piece, (bottom - top) * columns)
+            strip = memory[: n * len(bands) * (stop - start)].reshape(n, len(bands), -1)
+            for position, band in enumerate(rows_of_bands):
+                strip[:, position] = band[:, start:stop]
+            here = slice(top * columns + start, top * columns + stop)
+            counts = flat.counts[here]
+            unify(strip, counts)
+            if dates.before:
+                reach_back(strip, dates.before, least, counts, flat.early[here])
+            close = None if beside is None else np.ascontiguousarray(beside[:, start:stop])
+            values, day = reduce(Strip(strip, counts, dates, close))
+            few = counts < least
+            values[:, few] = np.nan
+            day[few] = np.nan
+            flat.bands[:, here] = values
+            flat.day[here] = day
 
     tops = range(0, rows, height)
     if threads <= 1 or len(tops) <= 1:
@@ -157,16 +170,16 @@ def reducer_named(
     share = 0.5 if name == "median" else float(found.group(1)) / 100 if found else None
     plain: dict[str, Reducer] = {
         "mean": lambda strip: _mean(strip, half_life_days),
-        "geomedian": lambda strip: (_geomedian(strip.values), _median_day(strip)),
-        "medoid": lambda strip: _picked(strip, _medoid(strip.values)),
+        "geomedian": lambda strip: _geomedian(strip, half_life_days),
+        "medoid": lambda strip: _picked(strip, _medoid(strip, half_life_days)),
     }
     if share is None and name not in (*plain, "max_ndvi", "bap"):
         raise InputRefused(
             f"no reducer {name!r}; known are median, mean, geomedian, medoid, max_ndvi, bap and percentiles such as p25"
         )
-    if half_life_days is not None and name not in ("median", "mean", "bap"):
+    if half_life_days is not None and name not in WEIGHTED:
         raise InputRefused(
-            f"half_life_days weights the dates of median, mean and bap; leave it out for {name}, which has no weights"
+            f"half_life_days weights the dates of {', '.join(WEIGHTED)}; leave it out for {name}, which has no weights"
         )
     if scores and name != "bap":
         raise InputRefused(f"scores belong to bap; leave them out for {name}")
@@ -239,26 +252,35 @@ def _weighted_median(strip: Strip, half_life_days: float) -> tuple[np.ndarray, n
 
     dates, bands, pixels = strip.values.shape
     pairs, weights = _pairs(dates), _weights(strip.dates, half_life_days)
-    out, day = np.empty(bands * pixels, np.float32), np.empty(pixels, np.float32)
+    out = np.empty(bands * pixels, np.float32)
     weighted_medians(strip.values.reshape(dates, -1), weights, pairs, out)
+    return out.reshape(bands, pixels), _weighted_median_day(strip, weights)
+
+
+def _weighted_median_day(strip: Strip, weights: np.ndarray) -> np.ndarray:
+    from geococa._kernels.dates import weighted_medians
+
+    out = np.empty(strip.values.shape[2], np.float32)
     days = np.where(np.isnan(strip.values[:, 0]), np.float32(np.nan), strip.dates.days[:, np.newaxis])
-    weighted_medians(np.ascontiguousarray(days, np.float32), weights, pairs, day)
-    return out.reshape(bands, pixels), np.floor(day)
+    weighted_medians(np.ascontiguousarray(days, np.float32), weights, _pairs(len(weights)), out)
+    middle: np.ndarray = np.floor(out)
+    return middle
 
 
-def _geomedian(strip: np.ndarray) -> np.ndarray:
-    from geococa._kernels.temporal import geomedian
+def _geomedian(strip: Strip, half_life_days: float | None) -> tuple[np.ndarray, np.ndarray]:
+    from geococa._kernels.temporal import weighted_geomedian
 
-    out = np.empty(strip.shape[1:], np.float32)
-    geomedian(strip, _GEOMEDIAN_TOLERANCE, _GEOMEDIAN_STEPS, out)
-    return out
+    weights = _weights(strip.dates, half_life_days)
+    out = np.empty(strip.values.shape[1:], np.float32)
+    weighted_geomedian(strip.values, weights, _GEOMEDIAN_TOLERANCE, _GEOMEDIAN_STEPS, out)
+    return out, _median_day(strip) if half_life_days is None else _weighted_median_day(strip, weights)
 
 
-def _medoid(strip: np.ndarray) -> np.ndarray:
-    from geococa._kernels.temporal import medoid
+def _medoid(strip: Strip, half_life_days: float | None) -> np.ndarray:
+    from geococa._kernels.temporal import weighted_medoid
 
-    chosen = np.empty(strip.shape[2], np.int16)
-    medoid(strip, chosen)
+    chosen = np.empty(strip.values.shape[2], np.int16)
+    weighted_medoid(strip.values, _weights(strip.dates, half_life_days), chosen)
     return chosen
 
 

@@ -30,6 +30,7 @@ from geococa.report_charts import area_chart
 from geococa.report_maps import CHANGE_COLORS, map_payload, zones_payload
 from geococa.report_sections import (
     accuracy_section,
+    estimate_sections,
     headline_tiles,
     matrix_sections,
     plain_section,
@@ -38,6 +39,7 @@ from geococa.report_sections import (
     transition_section,
 )
 from geococa.report_tables import (
+    DATE_COLUMNS,
     ZoneSeries,
     area_series,
     format_number,
@@ -69,6 +71,7 @@ def write_report(
     intervals: pd.DataFrame | None = None,
     reference: pd.DataFrame | None = None,
     transitions: pd.DataFrame | None = None,
+    estimates: Mapping[str, pd.DataFrame] | None = None,
     provenance: Mapping[str, Any] | None = None,
     title: str = "Coca in protected areas",
     class_name: str = "coca",
@@ -107,6 +110,9 @@ def write_report(
         Published hectares: ``year``, ``area_ha``, and ``zone`` where they belong to one of the zones.
     transitions : pandas.DataFrame, optional
         ``from``, ``to``, ``area_ha``, perhaps ``zone`` and ``year_from``, ``year_to``.
+    estimates : mapping of str to pandas.DataFrame, optional
+        Tables of a run by name: ``skill``, ``yearly_estimates``, ``change_estimates``, ``composite_estimates`` (labelled as
+        model-based), ``cutoff_account``.
     provenance : mapping, optional
         How the numbers were made; nested mappings are flattened. The only place for a time stamp.
     title : str
@@ -173,6 +179,7 @@ def write_report(
     phrases = Phrases(_asset("text.json"), language)
     context = _numbers(series, phrases, class_name, accuracy, intervals, min_observed_share)
     context |= _sections(phrases, class_name, accuracy, matrices, reference, transitions)
+    context["estimates"] = estimate_sections(estimates, phrases)
     context |= _page(table, classes, phrases, title, provenance)
     context |= _pictures(series, maps, pictures, zones, class_name)
     replace_file(target, _render(context, phrases).encode())
@@ -245,6 +252,7 @@ def _page(
     table: pd.DataFrame, classes: list[str], phrases: Phrases, title: str, provenance: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     """Everything that is neither a number of one zone nor a picture."""
+    dates = [name for name in DATE_COLUMNS if name in table and table[name].notna().any()]
     rows = [
         {
             "zone": row["zone"],
@@ -254,11 +262,14 @@ def _page(
             "outside": row["outside_ha"],
             "zone_ha": row["zone_ha"],
             "observed": row["observed_share"],
+            "dates": [100 * row[name] if name == "fallback_share" else row[name] for name in dates],
         }
         for row in table.to_dict("records")
     ]
     return {
         "rows": rows,
+        # shares are shown in percent
+        "date_columns": [name.replace("_share", "_percent") for name in dates],
         "classes": classes,
         "title": title,
         "language": phrases.language,

@@ -16,6 +16,7 @@ from geococa.report_text import Phrases
 
 __all__ = [
     "accuracy_section",
+    "estimate_sections",
     "headline_tiles",
     "matrix_sections",
     "plain_section",
@@ -107,6 +108,22 @@ def accuracy_section(accuracy: pd.DataFrame | None, phrases: Phrases) -> dict[st
     data = data[[*order, *(name for name in data.columns if name not in order)]]
     columns, rows = plain_section(data, phrases)
     return {"columns": columns, "rows": rows}
+
+
+_ESTIMATES = ("skill", "yearly_estimates", "change_estimates", "cutoff_account", "composite_estimates")
+
+
+def estimate_sections(tables: Mapping[str, pd.DataFrame] | None, phrases: Phrases) -> list[dict[str, Any]]:
+    """Tables of estimates in the order of the page, each with its columns, rows and perhaps one verdict for all of it."""
+    out: list[dict[str, Any]] = []
+    for name in _ESTIMATES:
+        table = None if tables is None else tables.get(name)
+        if table is None or not len(table):
+            continue
+        verdict = str(table["whole_verdict"].iloc[0]) if "whole_verdict" in table else ""
+        columns, rows = plain_section(table.drop(columns="whole_verdict", errors="ignore"), phrases)
+        out.append({"name": name, "columns": columns, "rows": rows, "verdict": verdict})
+    return out
 
 
 def plain_section(

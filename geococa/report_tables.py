@@ -14,6 +14,7 @@ import xarray as xr
 from geococa.errors import InputRefused
 
 __all__ = [
+    "DATE_COLUMNS",
     "ZoneSeries",
     "align_table",
     "area_series",
@@ -24,6 +25,9 @@ __all__ = [
     "truth_summary",
     "wide_table",
 ]
+
+DATE_COLUMNS = ("mean_observations", "fallback_share", "mean_age_days", "median_age_days")
+"""Columns of a table of hectares that tell of the dates behind them, where they are known."""
 
 _NARROW_SPACE = "\u202f"
 _NO_TREND: dict[str, Any] = {
@@ -109,7 +113,7 @@ def format_percent(share: Any) -> str:
 
 
 def wide_table(areas: xr.Dataset, class_name: str) -> tuple[pd.DataFrame, list[str]]:
-    """One row a zone and year: hectares of each class, not observed, outside, zone, and the observed share.
+    """One row a zone and year: hectares of each class, not observed, outside, zone, the observed share and the dates.
 
     Returns the table and the class names, the class of interest first.
     """
@@ -141,6 +145,9 @@ def wide_table(areas: xr.Dataset, class_name: str) -> tuple[pd.DataFrame, list[s
         columns[name] = area[:, :, position].T.ravel()
     for name in ("unobserved_ha", "outside_ha"):
         columns[name] = dated[name].transpose("time", "zone").values.astype(np.float64).T.ravel()
+    for name in DATE_COLUMNS:
+        if name in dated:
+            columns[name] = dated[name].transpose("time", "zone").values.astype(np.float64).T.ravel()
     zone_ha = areas["zone_ha"]
     zone_ha = zone_ha.isel(time=0) if "time" in zone_ha.dims else zone_ha
     columns["zone_ha"] = np.repeat(zone_ha.values.astype(np.float64), len(years))

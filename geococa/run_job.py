@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from geococa._checks import check_threads
 from geococa.backscatter import radar_files
 from geococa.errors import InputRefused
 from geococa.ground import ground_inputs
@@ -86,7 +87,7 @@ def plan_job(
     years = tuple(range(first, last + 1))
     if not set(years) & set(found):
         raise InputRefused(f"the recipe asks for {first}-{last}, but {archive} has scenes of {found[0]}-{found[-1]}")
-    share = threads or max(1, (os.cpu_count() or 1) // workers)
+    share = max(1, (os.cpu_count() or 1) // workers) if threads is None else check_threads(threads)
     return RunJob(archive, recipe, folder, tiles, refused, years, workers, share, progress)
 
 

@@ -48,8 +48,8 @@ class Measures:
     ----------
     areas : xarray.Dataset
         Hectares as `geococa.zonal_area` gives them, with the dates behind them.
-    ages : pandas.DataFrame or None
-        With a cut-off date: hectares by age of the image.
+    ages : pandas.DataFrame
+        Hectares by age of the image at the cut-off date, 31 December where none is set.
     fractions : xarray.Dataset or None
         From a model of class fractions: hectares of the class reported and of all else.
     change : dict of str to pandas.DataFrame, or None
@@ -59,7 +59,7 @@ class Measures:
     """
 
     areas: xr.Dataset
-    ages: pd.DataFrame | None
+    ages: pd.DataFrame
     fractions: xr.Dataset | None
     change: dict[str, pd.DataFrame] | None
     plots: GeoDataFrame | None
@@ -95,8 +95,8 @@ def measure_run(job: RunJob, ledger: Ledger, zones: GeoDataFrame, model: Model, 
     )
 
 
-def _areas(ground: _Ground, model: Model) -> tuple[xr.Dataset, pd.DataFrame | None]:
-    """Hectares of every tile's own ground, merged, and with a cut-off date those by age of the image."""
+def _areas(ground: _Ground, model: Model) -> tuple[xr.Dataset, pd.DataFrame]:
+    """Hectares of every tile's own ground, merged, and those by age of the image."""
     job = ground.job
     (job.folder / "areas").mkdir(exist_ok=True)
     parts, ages = [], []
@@ -116,7 +116,7 @@ def _areas(ground: _Ground, model: Model) -> tuple[xr.Dataset, pd.DataFrame | No
         job.progress("measuring hectares", done, len(job.tiles))
     merged = merge_areas(parts, ground.zones, area=job.recipe.areas.method)
     table = merge_ages(ages, merged)
-    return with_ages(merged, table), table if job.recipe.composite.cutoff is not None else None
+    return with_ages(merged, table), table
 
 
 def _fraction_areas(ground: _Ground) -> xr.Dataset:

@@ -112,7 +112,9 @@ def prior_weights(table: pd.DataFrame, shares: Mapping[str, float]) -> dict[str,
     {'coca': 0.04, 'forest': 1.96}
     """
     counts = table["class"].astype(str).value_counts().sort_index()
-    given = pd.Series({str(name): float(value) for name, value in shares.items()})
+    given = pd.to_numeric(
+        pd.Series({str(name): value for name, value in shares.items()}, dtype=object), errors="coerce"
+    )
     if set(given.index) != set(counts.index) or not np.isfinite(given).all() or (given <= 0).any():
         raise InputRefused(
             f"shares must give a positive number for each of {', '.join(counts.index)}, got {dict(shares)}"

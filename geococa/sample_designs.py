@@ -17,7 +17,7 @@ from geococa.legend import NO_DATA, UNCLASSIFIED, Legend
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
 
-__all__ = ["ALLOCATIONS", "allocate", "expected_shares", "sample_design", "sample_size"]
+__all__ = ["ALLOCATIONS", "allocate", "expected_shares", "mapped_areas", "sample_design", "sample_size"]
 
 ALLOCATIONS = ("neyman", "proportional", "equal", "floor")
 _LEAST = 2
@@ -181,6 +181,8 @@ def sample_design(
     target: str = "coca",
     expected_share: Mapping[str, float] | None = None,
     floor: int = 50,
+    zones: GeoDataFrame | None = None,
+    by_zone: bool = False,
 ) -> GeoDataFrame:
     """Draw reference points from a map, to be labelled by interpreters.
 
@@ -197,14 +199,18 @@ def sample_design(
     seed : int
         Of the draw; the same map and seed give the same points.
     target, expected_share, floor
-        See `allocate`.
+        See `allocate`; with ``by_zone`` ``expected_share`` is by map class all the same.
+    zones : geopandas.GeoDataFrame, optional
+        Zones as of `geococa.read_zones`: only pixels whose centre lies in one of them are drawn, and the estimate is for these.
+    by_zone : bool
+        Every map class of every zone is a stratum of its own, called "zone: class". A pixel in two zones belongs to the first.
 
     Returns
     -------
     geopandas.GeoDataFrame
         Pixel centres in the map's CRS, shuffled: ``id``, ``year`` (where the map has one), ``stratum`` (map class), ``row``,
-        ``col``, ``inclusion_probability``, ``stratum_area_ha`` (ellipsoidal hectares of the map class that year), ``class``
-        (empty, for the label), ``geometry``.
+        ``col``, ``inclusion_probability``, ``stratum_area_ha`` (ellipsoidal hectares of the map class that year), ``design``,
+        ``class`` (empty, for the label), ``geometry``.
 
     Raises
     ------
@@ -223,21 +229,46 @@ def sample_design(
     years = np.atleast_1d(stack["time"].dt.year.values) if "time" in land_cover.coords else [None]
     rng = np.random.default_rng(seed)
     options = {"allocation": allocation, "target": target, "expected_share": expected_share, "floor": floor}
+    if by_zone and (zones is None or design != "stratified"):
+        raise AccuracyError("strata by zone need zones and the design 'stratified'")
+    home, zone_names = (None, []) if zones is None else _zone_of_cells(zones, grid)
     parts = []
     for position, year in enumerate(years):
         labels = np.asarray(stack.isel(time=position).transpose("y", "x").values)
-        part = _draw(labels, legend, n, design, rng, options)
-        part["stratum_area_ha"] = part["stratum"].map(_stratum_areas(labels, legend, grid))
+        if home is not None:
+            labels = np.where(home >= 0, labels, NO_DATA)
+        if by_zone and home is not None:
+            part = _draw_by_zone(labels, home, zone_names, legend, grid, n, rng, options)
+        else:
+            part = _draw(labels, legend, n, design, rng, options)
+            part["stratum_area_ha"] = part["stratum"].map(_stratum_areas(labels, legend, grid))
         if year is not None:
             part.insert(1, "year", int(year))
         parts.append(part)
     table = pd.concat(parts, ignore_index=True)
     table.insert(0, "id", np.arange(1, len(table) + 1))
+    table["design"] = design
     table["class"] = pd.Series([None] * len(table), dtype="str")
     a, b, c, d, e, f = tuple(grid.transform)[:6]
     col, row = table["col"] + 0.5, table["row"] + 0.5
     points = geopandas.points_from_xy(a * col + b * row + c, d * col + e * row + f)
     return geopandas.GeoDataFrame(table, geometry=points, crs=grid.crs)
+
+
+def mapped_areas(land_cover: xr.DataArray, *, zones: GeoDataFrame | None = None) -> dict[str, float]:
+    """Ellipsoidal hectares of every class of a map ``(y, x)``; what was not observed is left out.
+
+    With ``zones`` only of the pixels whose centre lies in one of them, which is what `sample_design` draws from.
+    """
+    check_kind(land_cover, "land_cover")
+    if "time" in land_cover.dims:
+        raise AccuracyError("the hectares of one map are wanted; select a year with .sel(time=...)")
+    labels = np.asarray(land_cover.transpose("y", "x").values)
+    grid = Grid.from_xarray(land_cover)
+    if zones is not None:
+        labels = np.where(_zone_of_cells(zones, grid)[0] >= 0, labels, NO_DATA)
+    areas = _stratum_areas(labels, Legend.from_attrs(land_cover.attrs), grid)
+    return {name: area for name, area in areas.items() if area > 0}
 
 
 def _names(legend: Legend) -> dict[int, str]:
@@ -248,6 +279,60 @@ def _stratum_areas(labels: np.ndarray, legend: Legend, grid: Grid) -> dict[str, 
     areas = np.broadcast_to(np.asarray(grid.cell_area_ha()), labels.shape)
     sums = np.bincount(labels.ravel(), weights=areas.ravel(), minlength=256)
     return {name: float(sums[code]) for code, name in _names(legend).items()}
+
+
+def _zone_of_cells(zones: GeoDataFrame, grid: Grid) -> tuple[np.ndarray, list[str]]:
+    """Number of the first zone that holds each cell's centre, int64 ``(y, x)``, -1 = none; and the names."""
+    import shapely
+
+    a, b, c, d, e, f = tuple(grid.transform)[:6]
+    row, col = np.indices(grid.shape) + 0.5
+    home = np.full(grid.shape, -1, np.int64)
+    shapes = zones.geometry.to_crs(grid.crs)
+    for number in range(len(zones) - 1, -1, -1):
+        shape = shapes.iloc[number]
+        shapely.prepare(shape)
+        home[shapely.contains_xy(shape, a * col + b * row + c, d * col + e * row + f)] = number
+    if (home < 0).all():
+        raise AccuracyError("no pixel of the map lies in the zones; check their CRS and extent")
+    return home, [str(name) for name in zones["zone"]]
+
+
+def _draw_by_zone(
+    labels: np.ndarray,
+    home: np.ndarray,
+    zone_names: list[str],
+    legend: Legend,
+    grid: Grid,
+    n: int,
+    rng: np.random.Generator,
+    options: dict[str, Any],
+) -> pd.DataFrame:
+    """Draw pixels with a stratum for every map class of every zone."""
+    kinds = _names(legend)
+    code = np.where((home >= 0) & (labels != NO_DATA), home * 256 + labels, -1).ravel()
+    found, place = np.unique(code, return_inverse=True)
+    names = {int(one): f"{zone_names[one // 256]}: {kinds[int(one) % 256]}" for one in found if one >= 0}
+    given = expected_shares(kinds.values(), options["target"]) | dict(options["expected_share"] or {})
+    shares = {name: given[kinds[one % 256]] for one, name in names.items()}
+    hectares = np.bincount(place, np.broadcast_to(np.asarray(grid.cell_area_ha()), labels.shape).ravel())
+    area = {names[int(one)]: float(ha) for one, ha in zip(found, hectares, strict=True) if one >= 0}
+    sizes = {names[int(one)]: int(size) for one, size in zip(found, np.bincount(place), strict=True) if one >= 0}
+    units = allocate(sizes, n, **(options | {"expected_share": shares}))
+    rows = []
+    for one, name in names.items():
+        wanted = int(units[name])
+        if wanted > sizes[name]:
+            raise AccuracyError(
+                f"stratum {name} has {sizes[name]} pixels, too few for its {wanted} points; draw fewer, or choose another allocation"
+            )
+        chosen = rng.choice(np.flatnonzero(code == one), wanted, replace=False)
+        row, col = np.unravel_index(chosen, labels.shape)
+        rows.append(pd.DataFrame({
+            "stratum": name, "row": row, "col": col, "inclusion_probability": wanted / sizes[name], "stratum_area_ha": area[name],
+        }))  # fmt: skip
+    table = pd.concat(rows, ignore_index=True)
+    return table.iloc[rng.permutation(len(table))].reset_index(drop=True)
 
 
 def _draw(

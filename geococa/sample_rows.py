@@ -53,12 +53,16 @@ def sample_table(
     """
     tiles = sorted(tiles, key=lambda tile: tile.tile)
     parts: list[pd.DataFrame] = []
+    refused: list[InputRefused] = []
     for tile in tiles:
         try:
             parts += _tile_samples(tile, samples, recipe, progress)
         except InputRefused as error:
             # the run itself will name the tile; a model can still be trained from the others
             log.warning("no samples taken from tile %s: %s", tile.tile, error)
+            refused.append(error)
+    if tiles and len(refused) == len(tiles):
+        raise InputRefused(f"no tile could be sampled; the first, {tiles[0].tile}: {refused[0]}")
     if not parts:
         raise InputRefused(
             f"none of the {len(samples)} samples lies on an observed pixel of the archive; check their CRS ({samples.crs}) and years"

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pyproj
 
-from geococa._checks import check_positives
+from geococa._checks import check_positives, check_seed, check_type, check_whole
 from geococa._checks import positive as check_positive_number
 from geococa.errors import CRSMismatch, InputRefused, SampleLeak
 
@@ -55,7 +55,7 @@ def _lon_lat(table: pd.DataFrame, crs: Any | Mapping[str, Any] | None) -> tuple[
             "the table does not say in which coordinate reference system its x and y are (attrs['crs'] is "
             "missing); give crs=, for several tiles as {tile: crs}"
         )
-    x, y = table["x"].to_numpy(float), table["y"].to_numpy(float)
+    x, y = _coordinates(table)
     if not isinstance(chosen, Mapping):
         return _to_degrees(x, y, chosen)
     longitude, latitude = np.full(len(x), np.nan), np.full(len(x), np.nan)
@@ -70,8 +70,26 @@ def _lon_lat(table: pd.DataFrame, crs: Any | Mapping[str, Any] | None) -> tuple[
     return longitude, latitude
 
 
+def _coordinates(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    check_type(table, pd.DataFrame, "table", "make one with geococa.training_table")
+    missing = [name for name in ("x", "y") if name not in table.columns]
+    if missing:
+        raise InputRefused(
+            f"the table has no column {' and no column '.join(missing)}, so nobody can tell where its rows are; make it with "
+            "geococa.training_table"
+        )
+    x, y = (pd.to_numeric(table[name], errors="coerce").to_numpy(float) for name in ("x", "y"))
+    lost = int((~(np.isfinite(x) & np.isfinite(y))).sum())
+    if lost:
+        raise InputRefused(f"{lost} of {len(table)} rows have no place: x or y is missing or no number; drop them")
+    return x, y
+
+
 def _to_degrees(x: np.ndarray, y: np.ndarray, crs: Any) -> tuple[np.ndarray, np.ndarray]:
-    transformer = pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
+    try:
+        transformer = pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
+    except pyproj.exceptions.ProjError as error:
+        raise CRSMismatch(f"crs={str(crs)[:60]!r} is no coordinate reference system ({error})") from None
     longitude, latitude = transformer.transform(x, y)
     return np.asarray(longitude), np.asarray(latitude)
 
@@ -119,8 +137,9 @@ def split_samples(
     InputRefused
         ``test_share`` is not between 0 and 1.
     """
-    if not 0 < test_share < 1:
-        raise InputRefused(f"test_share must lie between 0 and 1, got {test_share}")
+    seed = check_seed(seed)
+    if not isinstance(test_share, int | float) or not 0 < test_share < 1:
+        raise InputRefused(f"test_share must lie between 0 and 1, got {test_share!r}")
     groups = _groups(table, block_m, crs)
     side = _deal(groups, table["class"].to_numpy(), np.array([1 - test_share, test_share]), seed)
     test = np.flatnonzero(side == 1)
@@ -163,8 +182,7 @@ def spatial_folds(
     NoPositives
         A fold's training or test part holds no sample of ``positive``.
     """
-    if folds < 2:
-        raise InputRefused(f"cross-validation needs at least 2 folds, got {folds}")
+    folds, seed = check_whole(folds, "folds", 2), check_seed(seed)
     groups = _groups(table, block_m, crs)
     side = _deal(groups, table["class"].to_numpy(), np.full(folds, 1 / folds), seed)
     pairs = []

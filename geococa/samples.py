@@ -22,6 +22,7 @@ __all__ = [
     "balance",
     "check_no_leak",
     "prior_weights",
+    "read_points",
     "read_samples",
     "spatial_blocks",
     "spatial_folds",
@@ -111,6 +112,31 @@ def read_samples(
         out = out.drop(columns=[year_column])
         out.insert(1, "year", _years(frame[year_column], source))
     return out[~empty].reset_index(drop=True)
+
+
+def read_points(path: str | os.PathLike[str], *, layer: str | None = None) -> GeoDataFrame:
+    """Read sample points that need no labels yet, with all their columns.
+
+    Parameters
+    ----------
+    path : path
+        GeoPackage, GeoJSON, FlatGeobuf, Shapefile, GeoParquet, or CSV with longitude and latitude columns.
+    layer : str, optional
+        Layer of the file; the only one where not given.
+
+    Returns
+    -------
+    geopandas.GeoDataFrame
+
+    Raises
+    ------
+    InputRefused
+        The file is missing, or is not what its name says.
+    """
+    source = Path(path)
+    if not source.is_file():
+        raise InputRefused(f"no samples at {source}: expected a vector file or a CSV")
+    return _read_csv(source) if source.suffix.lower() == ".csv" else _read_vector(source, layer)
 
 
 def _read_vector(source: Path, layer: str | None) -> GeoDataFrame:

@@ -14,7 +14,7 @@ from geococa.errors import InputRefused
 from geococa.feature_stack import as_features
 from geococa.spectral_indices import spectral_features, split_name
 
-__all__ = ["SEASON_STATISTICS", "index_series", "map_series", "season_features", "stack_years"]
+__all__ = ["SEASON_STATISTICS", "dates_of", "index_series", "map_series", "season_features", "stack_years"]
 
 SEASON_STATISTICS = (
     "p10", "p50", "p90", "amplitude", "std", "slope", "drops", "drop_depth", "drop_spread_days", "recovery_days",
@@ -75,9 +75,7 @@ def season_features(
     if period not in ("year", "all"):
         raise InputRefused(f"period must be 'year' or 'all', got {period!r}")
     label, series = index_series(reflectance, index)
-    times = pd.DatetimeIndex(series["time"].values)
-    if not len(times) or not times.is_monotonic_increasing:
-        raise InputRefused("a season needs dates in increasing order; sort the series with .sortby('time')")
+    times = dates_of(series)
     years = np.asarray(times.year) if period == "year" else np.full(len(times), times[-1].year)
     seasons = []
     for year in np.unique(years):
@@ -101,12 +99,29 @@ def season_features(
 def index_series(reflectance: xr.Dataset | xr.DataArray, index: str) -> tuple[str, xr.DataArray]:
     """Name and values ``(time, y, x)`` of an index of reflectance, or of an array that is the index itself."""
     if isinstance(reflectance, xr.DataArray):
+        check_kind(reflectance, "reflectance", "composite", "features")
         check_dims(reflectance, "time", "y", "x")
-        return index, reflectance.transpose("time", "y", "x")
+        if reflectance.dtype.kind not in "fiu":
+            raise InputRefused(f"an index must be numbers, got {reflectance.dtype}")
+        return str(index), reflectance.transpose("time", "y", "x")
     check_kind(reflectance, "reflectance", "composite")
     check_dims(reflectance, "time", "y", "x")
     series = spectral_features(reflectance, [index]).isel(feature=0, drop=True)
     return split_name(index)[0], series
+
+
+def dates_of(series: xr.DataArray) -> pd.DatetimeIndex:
+    """Dates of a series, checked to be dates in increasing order."""
+    stated = series["time"].values if "time" in series.coords else np.empty(0)
+    if stated.dtype.kind != "M" or np.isnat(stated).any():
+        raise InputRefused(
+            "a series needs a coordinate 'time' of dates (datetime64), none of them missing; set it with "
+            ".assign_coords(time=pandas.to_datetime([...]))"
+        )
+    times = pd.DatetimeIndex(stated)
+    if not len(times) or not times.is_monotonic_increasing:
+        raise InputRefused("a series needs dates in increasing order; sort it with .sortby('time')")
+    return times
 
 
 def map_series(work: Any, series: xr.DataArray, planes: int, **settings: Any) -> Any:

@@ -16,6 +16,7 @@ __all__ = [
     "QA_RADSAT",
     "QUALITIES",
     "SCL",
+    "TOP_OF_ATMOSPHERE",
     "Band",
     "Quality",
     "Sensor",
@@ -51,6 +52,9 @@ COMMON_NAMES = (
     "vh",
 )
 """Band names that a file may use to say what a band is, after the STAC electro-optical extension."""
+
+TOP_OF_ATMOSPHERE = ("sentinel-2-l1c", "landsat-l1")
+"""Sensors whose reflectance is that at the top of the atmosphere."""
 
 
 SCL = Quality(

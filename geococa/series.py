@@ -12,7 +12,7 @@ import xarray as xr
 from geococa._checks import positive
 from geococa.errors import InputRefused
 from geococa.feature_stack import as_features
-from geococa.season import index_series, map_series, stack_years
+from geococa.season import dates_of, index_series, map_series, stack_years
 from geococa.series_names import LAST_DAY, series_name
 
 __all__ = ["series_features"]
@@ -30,6 +30,7 @@ def series_features(
     """Give the values of an index on regular days of each year, as ``train(method="twdtw")`` takes them.
 
     Only observations of a year's own period are used, so a year's features do not depend on which other years there are.
+    What is infinite counts as not observed.
 
     Parameters
     ----------
@@ -71,15 +72,16 @@ def series_features(
     """
     if method not in ("linear", "nearest"):
         raise InputRefused(f"method must be 'linear' or 'nearest', got {method!r}")
-    if isinstance(step_days, bool) or int(step_days) != step_days or not 1 <= step_days <= LAST_DAY // 2:
+    whole = isinstance(step_days, int | float | np.number) and not isinstance(step_days, bool) and step_days % 1 == 0
+    if not whole or not 1 <= step_days <= LAST_DAY // 2:
         raise InputRefused(f"step_days must be a whole number from 1 to {LAST_DAY // 2}, got {step_days!r}")
     step = int(step_days)
     default = 2.0 * step if method == "linear" else step / 2
+    if not isinstance(within_days, int | float | np.number | None) or isinstance(within_days, bool):
+        raise InputRefused(f"within_days must be a number of days, got {within_days!r}")
     within = default if within_days is None else positive(float(within_days), "within_days")
     label, series = index_series(reflectance, index)
-    times = pd.DatetimeIndex(series["time"].values).normalize()
-    if not len(times) or not times.is_monotonic_increasing:
-        raise InputRefused("a series needs dates in increasing order; sort it with .sortby('time')")
+    times = dates_of(series).normalize()
     ends, days = _periods(times, year_start)
     targets = np.arange(1.0, LAST_DAY, step)
     settings: dict[str, Any] = {"targets": targets, "within": within, "half": step / 2, "linear": method == "linear"}
@@ -120,6 +122,7 @@ def _resample(
 
     dates, height, width = block.shape
     out = np.empty((len(targets), height * width), np.float32)
-    values = np.ascontiguousarray(block, dtype=np.float32).reshape(dates, -1)
+    values = np.array(block, dtype=np.float32, order="C").reshape(dates, -1)
+    values[np.isinf(values)] = np.nan
     kernels.resample_series(values, days, targets, within, half, linear, out)
     return out.reshape(len(targets), height, width)

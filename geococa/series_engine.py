@@ -12,6 +12,8 @@ __all__ = ["NO_CLASS", "Warping", "distance_shares", "time_weights"]
 NO_CLASS = -1
 """Class index of a pixel that no class may claim."""
 
+_LARGEST = float(np.finfo(np.float32).max)  # squares of larger numbers are infinite; such dates count as missing
+
 
 def time_weights(pattern_day: np.ndarray, series_day: np.ndarray, alpha: float, beta: float) -> np.ndarray:
     """Cost of the days between a pattern's date and one of the series, float64 ``(pattern dates, dates)``.
@@ -54,6 +56,7 @@ class Warping:
     def __init__(self, arrays: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> None:
         self._pattern = np.ascontiguousarray(arrays["pattern"], dtype=np.float64)
         self._place = np.asarray(arrays["place"])
+        self._pattern_day, self._day = arrays["pattern_day"], arrays["series_day"]
         alpha, beta = float(settings["alpha"]), float(settings["beta"])
         self._weight = time_weights(arrays["pattern_day"], arrays["series_day"], alpha, beta)
         self._open = settings["ends"] == "open"
@@ -62,15 +65,32 @@ class Warping:
 
     def observed(self, planes: np.ndarray) -> np.ndarray:
         """Whether a pixel has at least one date on which all indices are known, bool ``(pixels,)``."""
-        found: np.ndarray = np.isfinite(planes[self._place]).all(axis=0).any(axis=0)
+        found: np.ndarray = (np.abs(planes[self._place]) <= _LARGEST).all(axis=0).any(axis=0)
         return found
+
+    def filled(self, planes: np.ndarray) -> np.ndarray:
+        """Planes with each missing value replaced by that of the nearest class's pattern on the day.
+
+        Pattern and series have the same days in a trained model; a pattern with days of its own is interpolated.
+        """
+        missing = ~(np.abs(planes) <= _LARGEST)
+        if not missing.any():
+            return planes
+        nearest = self.distances(planes).argmin(axis=0)
+        out = planes.copy()
+        for b, places in enumerate(self._place):
+            for j, place in enumerate(places):
+                gaps = missing[place]
+                days = [np.interp(self._day[j], self._pattern_day, one[:, b]) for one in self._pattern]
+                out[place, gaps] = np.asarray(days)[nearest[gaps]]
+        return out
 
     def distances(self, planes: np.ndarray) -> np.ndarray:
         """Distances float64 ``(classes, pixels)``; infinite for pixels without any date."""
         from geococa._kernels import twdtw
 
         series = planes[self._place]
-        series[~np.isfinite(series)] = np.nan
+        series[~(np.abs(series) <= _LARGEST)] = np.nan
         n_classes, n_steps, n_indices = self._pattern.shape
         out = np.empty((n_classes, planes.shape[1]))
         work = np.empty((twdtw.ROWS + n_steps + n_indices) * twdtw.LANES)

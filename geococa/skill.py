@@ -140,8 +140,11 @@ def skill_table(
 def _check_fold(table: pd.DataFrame, train: np.ndarray, test: np.ndarray, class_name: str, number: int) -> None:
     check_positives(table["class"].iloc[test], class_name, where=f"the test part of fold {number + 1}")
     shared = np.intersect1d(train, test).size
-    places = [name for name in ("tile", "x", "y") if name in table.columns]
-    if {"x", "y"} <= set(places):
+    # rows and columns name a pixel even where two points of it have other coordinates
+    for pixel in (("x", "y"), ("row", "col")):
+        if not set(pixel) <= set(table.columns):
+            continue
+        places = [name for name in ("tile", *pixel) if name in table.columns]
         sides = [pd.MultiIndex.from_frame(table[places].iloc[rows]) for rows in (test, train)]
         shared = max(shared, int(sides[0].isin(sides[1]).sum()))
     if shared:

@@ -85,7 +85,9 @@ def read_stac_item(path: str | os.PathLike[str]) -> tuple[ProductMetadata, tuple
     try:
         scale, offset = _scaling(sensor.of_family(family), properties, rasters, baseline, str(path))
     except UnknownOffset as error:
-        return replace(base, problem=str(error)), rasters
+        silent = all(raster.scale is None and raster.offset is None for raster in rasters)
+        flagged = any(key in properties for key in _APPLIED)
+        return replace(base, problem=str(error), stated=flagged or not silent), rasters
     return replace(base, scale=scale, offset=offset), rasters
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -14,10 +15,13 @@ __all__ = [
     "Design",
     "Means",
     "combined_wilson",
+    "deciding_samples",
+    "influence",
     "interval_of_share",
     "normal_quantile",
     "ratio",
     "sample_means",
+    "t_quantile",
     "wilson_interval",
 ]
 
@@ -41,12 +45,17 @@ class Design:
     population : numpy.ndarray or None
         float64 ``(strata,)``, number of units in each stratum, for the finite population correction; None for a
         population so large that the sample takes no notable part of it.
+    cluster : numpy.ndarray or None
+        int64 ``(n,)``, cluster of each unit where clusters of units were drawn rather than units; with the design
+        ``stratified`` a cluster lies in one stratum. Means are then ratios (units of clusters differ in number), and the
+        population counts as large.
     """
 
     name: str
     stratum: np.ndarray
     weights: np.ndarray
     population: np.ndarray | None = None
+    cluster: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +104,8 @@ def sample_means(values: np.ndarray, design: Design, *, variance: Variance = "un
     n = len(values)
     if n == 0:
         raise AccuracyError("an estimate needs reference samples, got none")
+    if design.cluster is not None:
+        return _cluster_means(values, design)
     pooled = design.name in ("simple", "systematic")
     stratum = np.zeros(n, np.int64) if pooled else design.stratum
     weights = np.ones(1) if pooled else design.weights
@@ -115,6 +126,53 @@ def sample_means(values: np.ndarray, design: Design, *, variance: Variance = "un
             spread = spread * size / max(size - 1, 1)
         covariance += _share_of_variance(len(units), design, float(weights[h]), n, size) * spread
     return Means(mean, covariance)
+
+
+def influence(values: np.ndarray, design: Design) -> np.ndarray:
+    """What each unit moves the estimated means by: float64 ``(n, m)``, zero in sum over every stratum.
+
+    The covariance of the means is the sum of the products of these rows, but for ``n / (n - 1)``; with clusters their sums
+    over clusters take the place of the rows.
+    """
+    pooled = design.name in ("simple", "systematic")
+    stratum = np.zeros(len(values), np.int64) if pooled else design.stratum
+    weights = np.ones(1) if pooled else design.weights
+    count = np.bincount(stratum, minlength=len(weights))
+    sums = np.zeros((len(weights), values.shape[1]))
+    np.add.at(sums, stratum, values)
+    means = sums / np.maximum(count, 1)[:, None]
+    out: np.ndarray = (values - means[stratum]) * (weights / np.maximum(count, 1))[stratum][:, None]
+    return out
+
+
+def _cluster_means(values: np.ndarray, design: Design) -> Means:
+    """Means and covariance where whole clusters were drawn: between clusters, within strata where they were drawn by them."""
+    assert design.cluster is not None
+    pooled = design.name in ("simple", "systematic")
+    stratum = np.zeros(len(values), np.int64) if pooled else design.stratum
+    weights = np.ones(1) if pooled else design.weights
+    _, cluster = np.unique(design.cluster, return_inverse=True)
+    home = np.zeros(int(cluster.max()) + 1, np.int64)
+    if design.name == "stratified":
+        home[cluster] = stratum
+        if (home[cluster] != stratum).any():
+            raise AccuracyError(
+                "some clusters lie in more than one stratum, so they were not drawn by strata; say design='post_stratified'"
+            )
+    count = np.bincount(stratum, minlength=len(weights))
+    if (count[weights > 0] == 0).any():
+        raise AccuracyError("a stratum with area holds no sample; draw samples in it, or join it with another stratum")
+    mean = np.zeros(values.shape[1])
+    for h in np.flatnonzero(weights > 0):
+        mean += weights[h] * values[stratum == h].mean(axis=0)
+    pulls = np.zeros((len(home), values.shape[1]))
+    np.add.at(pulls, cluster, influence(values, design))
+    size = np.bincount(home)
+    if (size == 1).any():
+        return Means(mean, np.full((values.shape[1],) * 2, np.nan))
+    scale = (size / np.maximum(size - 1, 1))[home]
+    # influences sum to zero over a stratum; over clusters drawn without strata they sum to zero as a whole
+    return Means(mean, (pulls * scale[:, None]).T @ pulls)
 
 
 def _share_of_variance(units: int, design: Design, weight: float, n: int, size: float | None) -> float:
@@ -153,6 +211,7 @@ def ratio(means: Means, numerator: int, denominator: int) -> tuple[float, float]
     return float(r), float(np.sqrt(max(variance, 0.0)) / x) if np.isfinite(variance) else np.nan
 
 
+@lru_cache(maxsize=64)
 def normal_quantile(confidence: float) -> float:
     """Half-width of a two-sided interval in standard errors."""
     from scipy.stats import norm
@@ -162,7 +221,18 @@ def normal_quantile(confidence: float) -> float:
     return float(norm.ppf(0.5 + confidence / 2))
 
 
-def interval_of_share(share: float, se: float, confidence: float, kind: str) -> tuple[float, float]:
+def t_quantile(confidence: float, degrees_of_freedom: float) -> float:
+    """Half-width of a two-sided interval in estimated standard errors."""
+    from scipy.stats import t
+
+    if not 0 < confidence < 1:
+        raise AccuracyError(f"confidence must lie between 0 and 1, got {confidence}")
+    return float(t.ppf(0.5 + confidence / 2, degrees_of_freedom))
+
+
+def interval_of_share(
+    share: float, se: float, confidence: float, kind: str, *, quantile: float | None = None
+) -> tuple[float, float]:
     """Interval of a share of the area, within 0 to 1.
 
     Parameters
@@ -173,8 +243,10 @@ def interval_of_share(share: float, se: float, confidence: float, kind: str) -> 
         Level of the interval.
     kind : {"normal", "logit"}
         ``logit`` is asymmetric and never reaches zero, which suits rare classes.
+    quantile : float, optional
+        Standard errors to either side, in place of those of the normal distribution.
     """
-    z = normal_quantile(confidence)
+    z = normal_quantile(confidence) if quantile is None else quantile
     if not np.isfinite(se):
         return np.nan, np.nan
     if kind == "normal":
@@ -206,6 +278,33 @@ def wilson_interval(share: float, se: float, n: int, confidence: float) -> tuple
     centre = (share + z * z / (2 * worth)) / (1 + z * z / worth)
     half = z / (1 + z * z / worth) * np.sqrt(share * (1 - share) / worth + z * z / (4 * worth * worth))
     return float(max(centre - half, 0.0)), float(min(centre + half, 1.0))
+
+
+def deciding_samples(hit: np.ndarray, design: Design) -> float:
+    """Number of samples that decide how wide an interval is: of the class, or of all else, whichever is rarer in each stratum.
+
+    The strata are weighed by what they add to the variance, as in Satterthwaite's degrees of freedom. Hundreds of samples of a
+    class inside its own stratum do not help where two stray ones in a vast stratum make up the variance.
+
+    Examples
+    --------
+    >>> design = Design("stratified", np.repeat([0, 1], [50, 300]), np.array([0.05, 0.95]))
+    >>> round(deciding_samples(np.r_[np.ones(40), np.zeros(10), np.ones(2), np.zeros(298)] == 1, design), 1)
+    4.3
+    """
+    pooled = design.name in ("simple", "systematic")
+    stratum = np.zeros(len(hit), np.int64) if pooled else design.stratum
+    weights = np.ones(1) if pooled else design.weights
+    n = np.bincount(stratum, minlength=len(weights))
+    hits = np.bincount(stratum[hit], minlength=len(weights))
+    used = (n > 0) & (weights > 0)
+    if not used.any():
+        return 0.0
+    # half a sample more of either kind: a stratum where nothing was found is not known to hold nothing
+    rare = np.minimum(hits, n - hits)[used] + 0.5
+    share = (hits[used] + 0.5) / (n[used] + 1.0)
+    variance = weights[used] ** 2 * share * (1 - share) / n[used]
+    return float(variance.sum() ** 2 / (variance**2 / rare).sum())
 
 
 def combined_wilson(

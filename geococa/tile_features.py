@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from geococa.backscatter import Backscatter, open_backscatter
@@ -61,8 +62,8 @@ def yearly_features(
     features : xarray.DataArray
         float32 ``(time, feature, y, x)``, one time a year, NaN = not observed.
     layers : xarray.Dataset
-        ``observations`` uint16 ``(time, y, x)``, number of usable dates behind each pixel, and with a cut-off date
-        ``age_days`` and ``fallback_observations``, see `geococa.composite`.
+        ``observations`` uint16 ``(time, y, x)``, number of usable dates behind each pixel, ``age_days``, and with a
+        fallback ``fallback_observations``, see `geococa.composite`.
     """
     settings = recipe.composite
     clear = clear_sky(
@@ -83,6 +84,7 @@ def yearly_features(
         cutoff=settings.cutoff,
         window_days=settings.window_days,
         fallback_days=settings.fallback_days,
+        after_days=settings.after_days,
         half_life_days=settings.half_life_days,
         cloud_distance_m=settings.cloud_distance_m,
         scores=settings.scores,
@@ -144,18 +146,15 @@ def _radar_of(recipe: Recipe, grid: Grid, tile: str) -> Backscatter | None:
 def scenes_for(tile: TileRef, recipe: Recipe, years: Sequence[int]) -> TileRef:
     """Tile with the scenes that some years are made from: theirs, and those that a window or its fallback reach."""
     settings = recipe.composite
-    window = window_of(settings.cutoff, settings.window_days, settings.fallback_days)
+    window = window_of(settings.cutoff, settings.window_days, settings.fallback_days, settings.after_days)
     if window is None:
         kept = [scene for scene in tile.scenes if scene.datetime.year in years]
     else:
-        spans = [(window.reach(year)[1], window.cutoff(year)) for year in years]
-        epoch = date(1970, 1, 1)
-        kept = []
-        for scene in tile.scenes:
-            day = (scene.datetime.date() - epoch).days
-            seasonal = bool(recipe.features.season) and scene.datetime.year in years
-            if seasonal or any(first <= day <= last for first, last in spans):
-                kept.append(scene)
+        days = np.array([(scene.datetime.date() - date(1970, 1, 1)).days for scene in tile.scenes])
+        wanted = np.any([window.holds(year, days) for year in years], axis=0)
+        # the season and the series are those of the calendar year
+        yearly = bool(recipe.features.season or recipe.features.series)
+        kept = [s for s, held in zip(tile.scenes, wanted, strict=True) if held or (yearly and s.datetime.year in years)]
     if not kept:
         raise InputRefused(
             f"tile {tile.tile} at {tile.path} has no scene for {', '.join(map(str, years))}; it has scenes in "

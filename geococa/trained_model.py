@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from geococa._checks import check_threads
 from geococa.engines import REJECTED, Engine, chunks, in_threads, make_engine
 from geococa.errors import InputRefused, ModelRefused
 from geococa.legend import Legend
@@ -26,6 +27,7 @@ from geococa.model_checks import (
     check_training_set,
     check_transitions,
 )
+from geococa.model_features import check_scale
 from geococa.model_file import plain, read_container, write_container
 from geococa.model_parts import parts_from_file, summary_table
 
@@ -41,6 +43,8 @@ __all__ = ["Model", "read_model"]
 
 _FORMAT = "geococa model 1"
 _EXTRA = ("transitions", "training_range")
+_TREES = ("forest", "boosting")
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,6 +136,10 @@ class Model:
         check_statements("feature_units", self.feature_units, n_features)
         check_statements("feature_scales", self.feature_scales, n_features)
         summary, kept, maps = self.class_summary, self.training_set, self.calibration
+        if self.training_range is None and (summary is not None or kept is not None):
+            raise ModelRefused(
+                "training_range is missing, though the model has a summary or points of its training rows"
+            )
         if summary is not None:
             check_summary(summary.count, summary.values, self.training_range, n_features, n_classes)
         if kept is not None:
@@ -153,6 +161,7 @@ class Model:
         classes: Sequence[str] | None = None,
         colors: Mapping[str, str] | None = None,
         provenance: Mapping[str, Any] | None = None,
+        training: pd.DataFrame | None = None,
     ) -> Model:
         """Convert a fitted estimator that is in memory.
 
@@ -183,6 +192,9 @@ class Model:
             ``#rrggbb`` by class name.
         provenance : mapping, optional
             Anything to keep with the model.
+        training : pandas.DataFrame, optional
+            The rows that the estimator was fitted to, with the features by name: what `with_training_data` takes, so
+            that `geococa.applicability` and the check of scales work with the model.
 
         Returns
         -------
@@ -197,7 +209,8 @@ class Model:
 
         parts = convert(estimator)
         names, columns = class_names(parts, classes)
-        return cls._from_parts(parts, feature_names(parts, features), names, columns, colors, provenance)
+        model = cls._from_parts(parts, feature_names(parts, features), names, columns, colors, provenance)
+        return model if training is None else model.with_training_data(training)
 
     @classmethod
     def from_rules(cls, rules: str | os.PathLike[str] | Mapping[str, Any]) -> Model:
@@ -207,11 +220,18 @@ class Model:
         ----------
         rules : path or mapping
             A TOML file, or what it holds: ``classes``, a list of names, and ``tree``, where each node has
-            either ``class = "name"``, or ``test = "feature <= number"`` with the nodes ``yes`` and ``no``.
+            either ``class = "name"``, or ``test = "feature <= number"`` (or ``<``, ``>``, ``>=``) with the nodes
+            ``yes`` and ``no``, up to 100 tests deep. Names of features may hold blanks, but none of ``< > =``. A
+            missing value fails every test.
 
         Returns
         -------
         Model
+
+        Raises
+        ------
+        ModelRefused
+            The file or a node of the tree is not what it must be; the message names the place.
 
         Examples
         --------
@@ -275,7 +295,7 @@ class Model:
         X : pandas.DataFrame or numpy.ndarray (rows, features)
             A frame's columns are matched by name; an array has the features in the model's order. NaN is
             handled as the library handles it that the model came from; a model that can't read it (``gaussian``,
-            ``spectral_angle``, ``unmixing``) gives NaN.
+            ``spectral_angle``, ``unmixing``) gives NaN, as it does for infinity and for numbers beyond single precision.
         threads : int, optional
             Threads over rows; one for each processor where not given. Results do not depend on it.
 
@@ -283,7 +303,16 @@ class Model:
         -------
         numpy.ndarray
             float64 ``(rows, classes)``, in the order of ``classes``.
+
+        Raises
+        ------
+        ModelRefused
+            Features are missing, are no numbers, or are on another scale than in training, as `geococa.classify`
+            refuses them (a model that does not know its training rows can't tell).
+        InputRefused
+            ``threads`` is no whole number of at least 1.
         """
+        threads = check_threads(threads)
         planes, unread = self._table(X)
         out = np.empty((planes.shape[1], len(self.classes)))
 
@@ -302,6 +331,7 @@ class Model:
         numpy.ndarray
             str ``(rows,)``; ``"unclassified"`` where the model rejects a row or can't read it.
         """
+        threads = check_threads(threads)
         planes, unread = self._table(X)
         index = np.empty(planes.shape[1], dtype=np.int32)
 
@@ -326,15 +356,35 @@ class Model:
         return found if self.calibration is None else self.calibration.apply(found)
 
     @property
+    def rejects(self) -> bool:
+        """Whether the model leaves pixels unclassified that are unlike every class."""
+        return any(name.startswith("rejection") for name in self.settings)
+
+    @property
     def takes_missing(self) -> bool:
         """Whether the model classifies pixels of which some features are missing."""
         return bool(getattr(self._engine, "takes_missing", False))
 
     def plane_observed(self, planes: np.ndarray) -> np.ndarray:
         """Whether pixels of ``planes`` ``(features, pixels)`` have what the model needs, bool ``(pixels,)``."""
+        from geococa._kernels.planes import all_finite
+
         engine: Any = self._engine
-        observed: np.ndarray = engine.observed(planes) if self.takes_missing else np.isfinite(planes).all(axis=0)
+        observed: np.ndarray
+        if self.takes_missing:
+            observed = engine.observed(planes)
+        elif self.kind in _TREES:
+            observed = all_finite(planes)
+        else:
+            # the square of a larger number is infinite, and a distance to it no number
+            observed = all_finite(planes, _LARGEST)
         return observed
+
+    def plane_filled(self, planes: np.ndarray) -> np.ndarray:
+        """Observed ``planes`` ``(features, pixels)`` without gaps: what is missing is what the nearest class expects."""
+        engine: Any = self._engine
+        filled: np.ndarray = engine.filled(planes) if self.takes_missing else planes
+        return filled
 
     def plane_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
         """Return the float type in which values of ``dtype`` are classified: float32 where that changes no answer.
@@ -359,7 +409,7 @@ class Model:
 
     def _calibrated_labels(self, planes: np.ndarray) -> np.ndarray:
         labels = self.plane_probabilities(planes).argmax(axis=0).astype(np.int32)
-        if any(name.startswith("rejection") for name in self.settings):
+        if self.rejects:
             labels[self._engine.labels(planes) == REJECTED] = REJECTED
         return labels
 
@@ -401,12 +451,14 @@ class Model:
     ) -> Model:
         """Return the same classifier with what it should know of the rows that it was trained with.
 
-        `geococa.train` does this by itself; a model from `from_estimator` needs it before `geococa.applicability`.
+        `geococa.train` does this by itself, for class fractions too; a model from `from_estimator` needs it (or
+        ``training=`` there) before `geococa.applicability`.
 
         Parameters
         ----------
         table : pandas.DataFrame
-            The training rows: the model's features, and ``class`` for the summary. With ``class``, ``x``, ``y`` and
+            The training rows: the model's features, and for the summary ``class``, or for class fractions the columns
+            ``fraction_<class>``, of which rows of a single class count. With ``class``, ``x``, ``y`` and
             ``attrs["crs"]`` the threshold of applicability comes from 10 spatial folds of 1 km blocks, else from
             comparing each row with all others.
         importance : mapping of str to float, optional
@@ -449,13 +501,14 @@ class Model:
         if values.dtype.kind not in "fiub":
             raise ModelRefused(f"features must be numbers, got {values.dtype}")
         planes = np.ascontiguousarray(values.T, dtype=self.plane_dtype(values.dtype))
-        if self.kind in ("forest", "boosting") and np.isinf(planes).any():
+        check_scale(planes, self)
+        if self.kind in _TREES and np.isinf(planes).any():
             # a split of missing from other values stands at infinity in the source, at the largest number here
             limit = float(np.finfo(planes.dtype).max)
             planes = np.clip(planes, -limit, limit)
-        if self.kind in ("forest", "boosting") or self.takes_missing:
+        if self.kind in _TREES or self.takes_missing:
             return planes, np.zeros(planes.shape[1], bool)
-        unread = ~np.isfinite(planes).all(axis=0)
+        unread = ~self.plane_observed(planes)
         return np.where(unread, 0, planes) if unread.any() else planes, unread
 
     def _header(self) -> dict[str, Any]:
@@ -486,7 +539,13 @@ class Model:
     def write(self, path: str | os.PathLike[str]) -> Path:
         """Write the model to one file; the same model always gives the same bytes.
 
-        The layout is described in `geococa.model_file`. An existing file is replaced in one step.
+        The layout is described in `geococa.model_file`. An existing file is replaced in one step, a missing folder is
+        made.
+
+        Raises
+        ------
+        InputRefused
+            The path can't be written to.
         """
         return write_container(path, self._header(), self._all_arrays())
 
@@ -497,7 +556,7 @@ def read_model(path: str | os.PathLike[str]) -> Model:
     Parameters
     ----------
     path : path
-        A file that `Model.write` made.
+        A file that `Model.write` made; or a file of rules whose name ends with ``.toml``, see `Model.from_rules`.
 
     Returns
     -------
@@ -509,6 +568,8 @@ def read_model(path: str | os.PathLike[str]) -> Model:
     ModelRefused
         The file is missing, is not a model file, is damaged, or holds arrays that can't be a model.
     """
+    if str(path).lower().endswith(".toml"):
+        return Model.from_rules(path)
     header, arrays = read_container(path)
     try:
         if header.get("format") != _FORMAT:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from geococa._checks import check_threads, check_type
 from geococa.errors import InputRefused
 from geococa.legend import PALETTE
 from geococa.training_methods import METHODS, TrainingData, naming_faults, take_options
@@ -23,6 +23,7 @@ __all__ = [
     "Fitted",
     "class_order",
     "feature_columns",
+    "feature_values",
     "fit",
     "library_versions",
     "transition_matrix",
@@ -58,6 +59,7 @@ _UNWEIGHTED = {
     "twdtw": "a pattern is the mean of its own class, whatever the others weigh",
 }
 """Methods whose fit weights could not change, and what does the same for them."""
+_LARGEST = 1e30
 _MIN_PAIRS = 30
 _STAY = 0.9
 
@@ -83,7 +85,10 @@ def usable_rows(
 
     Rows are numbered anew unless ``keep_index``; those with some features stay with ``keep_partial``.
     """
-    if "geometry" in getattr(samples, "columns", ()) and isinstance(features, xr.DataArray):
+    check_type(
+        samples, pd.DataFrame, "samples", "read them with geococa.read_samples, or make a geococa.training_table"
+    )
+    if "geometry" in samples.columns and isinstance(features, xr.DataArray):
         from geococa.extraction import extract_samples
 
         frame: GeoDataFrame = samples
@@ -106,7 +111,7 @@ def usable_rows(
         )
     if not names:
         raise InputRefused("the training table has no feature column; give features=[names]")
-    values = table[names].to_numpy(dtype=np.float64)
+    values = feature_values(table, names)
     known = np.isfinite(values)
     good = (known.any(axis=1) if keep_partial else known.all(axis=1)) & table["class"].notna().to_numpy()
     if not good.any():
@@ -118,6 +123,26 @@ def usable_rows(
     return kept if keep_index else kept.reset_index(drop=True), names, int((~good).sum())
 
 
+def feature_values(table: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
+    """Return the features of a table as float64 ``(rows, features)``; refuse what single precision does not hold."""
+    try:
+        values = table[list(names)].to_numpy(dtype=np.float64, na_value=np.nan)
+    except (TypeError, ValueError):
+        wrong = [name for name in names if not pd.api.types.is_numeric_dtype(table[name])]
+        raise InputRefused(
+            f"features must be numbers, but the columns {', '.join(wrong)} are not; convert them, or leave them out"
+        ) from None
+    # infinity counts as not observed; a number as large as this is neither that nor a measurement
+    large = np.isfinite(values) & (np.abs(values) >= _LARGEST)
+    if large.any():
+        row, column = (int(number[0]) for number in np.nonzero(large))
+        raise InputRefused(
+            f"feature {names[column]} is {values[row, column]:g} in row {row}, larger than {_LARGEST:g}; mark values that "
+            "were not observed as NaN"
+        )
+    return values
+
+
 def feature_columns(table: pd.DataFrame, features: xr.DataArray | Sequence[str] | None) -> list[str]:
     """Return the features of a table: those named, else every numeric column that does not describe the sample."""
     if isinstance(features, xr.DataArray):
@@ -125,6 +150,7 @@ def feature_columns(table: pd.DataFrame, features: xr.DataArray | Sequence[str] 
     if isinstance(features, str):
         raise InputRefused(f"features must be a list of names, got the text {features!r}")
     if features is not None:
+        check_type(features, Iterable, "features", "give a list of names, or a feature stack")
         return [str(name) for name in features]
     return [
         str(name)
@@ -156,9 +182,7 @@ def fit(
     order = class_order(found, classes)
     y = found.map({name: i for i, name in enumerate(order)}).to_numpy(dtype=np.int64)
     X = np.ascontiguousarray(table[features].to_numpy(dtype=np.float32))
-    data = TrainingData(
-        X, y, _weights(y, order, class_weight), order, seed, threads or os.cpu_count() or 1, tuple(features)
-    )
+    data = TrainingData(X, y, _weights(y, order, class_weight), order, seed, check_threads(threads), tuple(features))
     with naming_faults(method, options):
         parts, used = METHODS[method](data, dict(options))
     provenance = {
@@ -198,14 +222,22 @@ def _weights(y: np.ndarray, classes: tuple[str, ...], chosen: str | Mapping[str,
             raise InputRefused(f"class_weight must be 'balanced' or a mapping by class, got {chosen!r}")
         factors = len(y) / (len(classes) * counts)
     else:
-        unknown = sorted(set(chosen) - set(classes))
-        factors = np.asarray([float(chosen.get(name, 1.0)) for name in classes])
-        if unknown or not np.isfinite(factors).all() or (factors <= 0).any():
-            raise InputRefused(
-                f"class_weight must give positive numbers for classes out of {list(classes)}, got {dict(chosen)}"
-            )
+        factors = _given_weights(chosen, classes)
     weights: np.ndarray = factors[y]
     return weights
+
+
+def _given_weights(chosen: Any, classes: tuple[str, ...]) -> np.ndarray:
+    known = isinstance(chosen, Mapping) and set(chosen) <= set(classes)
+    try:
+        factors = np.asarray([float(chosen.get(name, 1.0)) for name in classes]) if known else np.zeros(1)
+    except (TypeError, ValueError):
+        factors = np.zeros(1)
+    if not np.isfinite(factors).all() or (factors <= 0).any():
+        raise InputRefused(
+            f"class_weight must be 'balanced', or give positive numbers for classes out of {list(classes)}, got {chosen!r}"
+        )
+    return factors
 
 
 def library_versions() -> dict[str, str]:

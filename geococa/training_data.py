@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from geococa._checks import check_type
 from geococa.errors import InputRefused
 from geococa.model_parts import stated, summarise
 from geococa.sample_splits import spatial_folds
@@ -22,6 +23,8 @@ __all__ = ["FOLDS", "describe_training", "has_places"]
 
 FOLDS = 10
 """Spatial folds behind the threshold of applicability, of blocks of 1 km."""
+
+_PURE = 0.999
 
 
 def describe_training(
@@ -38,6 +41,7 @@ def describe_training(
     """Return the model with what it remembers of its training rows; see `geococa.models.Model.with_training_data`."""
     if not 2 <= most <= 20_000:
         raise InputRefused(f"a model keeps 2 to 20,000 training points, asked for {most}")
+    check_type(table, pd.DataFrame, "table", "give the rows that the model was trained with")
     names = list(model.features)
     missing = [name for name in names if name not in table.columns]
     if missing:
@@ -49,7 +53,7 @@ def describe_training(
     if not good.any():
         raise InputRefused(f"none of the {len(table)} training rows has every feature of the model")
     table, values = table[good], values[good]
-    labels = table["class"].astype(str).to_numpy() if "class" in table.columns else None
+    labels = _labels(table, model)
     said = source if isinstance(source, xr.DataArray) else table
     return replace(
         model,
@@ -61,6 +65,18 @@ def describe_training(
             values, folds=_fold_numbers(table, seed), importance=_weights(importance, names), most=most, seed=seed
         ),
     )
+
+
+def _labels(table: pd.DataFrame, model: Model) -> np.ndarray | None:
+    """Class of each row; of a table of fractions that of the rows with a single class, ``""`` elsewhere."""
+    if "class" in table.columns:
+        return table["class"].astype(str).to_numpy()
+    columns = [f"fraction_{name}" for name in model.classes]
+    if not set(columns) <= set(table.columns):
+        return None
+    fraction = table[columns].to_numpy(dtype=np.float64)
+    names = np.asarray(model.classes, dtype=object)[fraction.argmax(axis=1)]
+    return np.where(fraction.max(axis=1) > _PURE, names, "")
 
 
 def has_places(table: pd.DataFrame) -> bool:

@@ -12,6 +12,7 @@ __all__ = ["BitVectors", "Nodes64", "Ranks", "node_trees", "pack_bitvectors", "p
 _MAX_BUCKETS = 32768
 _MAX_CROWD = 2048
 _MAX_LEAVES = 64
+_HALF = 32  # leaves looked at together, see _kernels.bitvector
 _MAX_DEPTH = 255
 _NO_RANK = 65535
 Arrays = Mapping[str, np.ndarray]
@@ -46,12 +47,11 @@ class Nodes64:
 class BitVectors:
     """Small trees for `_kernels.bitvector.add_bitvectors`."""
 
-    tree_four: np.ndarray
-    four_word: np.ndarray
+    tree_word: np.ndarray
+    word_split: np.ndarray
     feature: np.ndarray
     rank: np.ndarray
     bits: np.ndarray
-    tree_words: np.ndarray
     tree_leaf: np.ndarray
     value: np.ndarray
     tree_class: np.ndarray
@@ -176,41 +176,24 @@ def pack_bitvectors(trees: Arrays, ranks: Ranks) -> BitVectors | None:
         return None
     dtype = np.dtype(np.int8 if ranks.most < np.iinfo(np.uint8).max else np.int16)
     # ranks of bytes are moved down, so that they fit the signed numbers that the processor compares
-    shift, word, never = (128, 8, 255) if dtype == np.int8 else (0, 16, np.iinfo(np.int16).max)
+    shift = 128 if dtype == np.int8 else 0
     by_class = np.argsort(trees["tree_class"], kind="stable")
-    new_place = np.argsort(by_class)
-    span, first = _leaf_spans(trees)
-    splits: dict[tuple[int, int], list[tuple[int, int, int]]] = {}
-    tree_of = node_trees(trees)
-    for node in np.flatnonzero(trees["feature"] >= 0):
-        low = int(first[node])
-        high = low + int(span[trees["left"][node]])
-        for w in range(low // word, (high - 1) // word + 1):
-            begin, end = max(low - w * word, 0), min(high - w * word, word)
-            entry = (int(trees["feature"][node]), int(ranks.node_rank[node]), (1 << end) - (1 << begin))
-            splits.setdefault((int(new_place[tree_of[node]]), w), []).append(entry)
-    table: list[tuple[int, int, int]] = []
-    four_word: list[int] = []
-    fours = np.zeros(len(leaves), dtype=np.int64)
-    for (tree, w), entries in sorted(splits.items()):
-        entries = sorted(entries)
-        entries += [(entries[-1][0], never, 0)] * (-len(entries) % 4)
-        table += entries
-        four_word += [w] * (len(entries) // 4)
-        fours[tree] += len(entries) // 4
-    columns = np.asarray(table, dtype=np.int64).reshape(-1, 3)
+    new_place = np.argsort(by_class)[node_trees(trees)]
+    smaller, first = _leaf_order(trees)
+    halves = -(-leaves[by_class] // _HALF)
+    tree_word = np.concatenate([[0], np.cumsum(halves * (_HALF // (8 * dtype.itemsize)))]).astype(np.int64)
+    splits = _splits(trees, len(ranks.start), ranks.node_rank - shift, smaller, first, tree_word[new_place], dtype)
+    table, word_split = _paired(splits, int(tree_word[-1]), -(2 ** (8 * dtype.itemsize - 1)))
     is_leaf = trees["feature"] < 0
-    ordered = leaves[by_class]
-    tree_leaf = np.concatenate([[0], np.cumsum(ordered)[:-1]]).astype(np.int64)
+    tree_leaf = np.concatenate([[0], np.cumsum(leaves[by_class])[:-1]]).astype(np.int64)
     value = np.empty((trees["value"].shape[1], int(leaves.sum())), dtype=trees["value"].dtype)
-    value[:, tree_leaf[new_place[tree_of[is_leaf]]] + first[is_leaf]] = trees["value"][trees["leaf"][is_leaf]].T
+    value[:, tree_leaf[new_place[is_leaf]] + first[is_leaf]] = trees["value"][trees["leaf"][is_leaf]].T
     return BitVectors(
-        np.concatenate([[0], np.cumsum(fours)]).astype(np.int64),
-        np.asarray(four_word, dtype=np.int64),
-        np.ascontiguousarray(columns[:, 0]),
-        (columns[:, 1] - shift).astype(dtype),
-        columns[:, 2].astype(dtype.str.replace("i", "u")).view(dtype),
-        -(-ordered // word).astype(np.int64),
+        tree_word,
+        word_split,
+        np.ascontiguousarray(table[:, 0]),
+        table[:, 1].astype(dtype),
+        table[:, 2].astype(dtype.str.replace("i", "u")).view(dtype),
         tree_leaf,
         value,
         np.ascontiguousarray(trees["tree_class"][by_class]),
@@ -218,15 +201,63 @@ def pack_bitvectors(trees: Arrays, ranks: Ranks) -> BitVectors | None:
     )
 
 
-def _leaf_spans(trees: Arrays) -> tuple[np.ndarray, np.ndarray]:
-    """Leaves under each node, and the number of the first one from the left in its tree."""
+def _splits(
+    trees: Arrays,
+    n_features: int,
+    rank: np.ndarray,
+    smaller: np.ndarray,
+    first: np.ndarray,
+    word_of: np.ndarray,
+    dtype: np.dtype,
+) -> dict[int, list[tuple[int, int, int]]]:
+    """Splits of each word: plane, what it must stay below, and the leaves that a pixel which does so can't reach.
+
+    A pixel goes left where its rank is below the next after the split's, and right where the complement of its rank
+    is below the complement of the split's.
+    """
+    bits = 8 * dtype.itemsize
+    splits: dict[int, list[tuple[int, int, int]]] = {}
+    for node in np.flatnonzero(trees["feature"] >= 0):
+        plane, bound = int(trees["feature"][node]), int(rank[node])
+        plane, bound = (plane, bound + 1) if smaller[node] == trees["right"][node] else (plane + n_features, ~bound)
+        low = int(first[smaller[node]])
+        other = trees["left"][node] + trees["right"][node] - smaller[node]
+        high = int(first[other])
+        for w in range(low // bits, (high - 1) // bits + 1):
+            begin, end = max(low - w * bits, 0), min(high - w * bits, bits)
+            splits.setdefault(int(word_of[node]) + w, []).append((plane, bound, (1 << end) - (1 << begin)))
+    return splits
+
+
+def _paired(
+    splits: Mapping[int, list[tuple[int, int, int]]], n_words: int, never: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Splits of all words in a row, an even number and at least two of each, and where each word's begin."""
+    table: list[tuple[int, int, int]] = []
+    word_split = [0]
+    for word in range(n_words):
+        found = sorted(splits.get(word, []))
+        if not found or len(found) % 2:
+            found = found + [(0, never, 0)] * (1 if found else 2)
+        table += found
+        word_split.append(len(table))
+    return np.asarray(table, dtype=np.int64).reshape(-1, 3), np.asarray(word_split, dtype=np.int64)
+
+
+def _leaf_order(trees: Arrays) -> tuple[np.ndarray, np.ndarray]:
+    """Child of each node with fewer leaves, the left one of equals, and the number of each node's first leaf.
+
+    Leaves are numbered in each tree such that those of the smaller child come first: a split then strikes out few.
+    """
     feature, left, right = trees["feature"], trees["left"], trees["right"]
     span = np.ones(len(feature), dtype=np.int64)
     inner = np.flatnonzero(feature >= 0)
     for node in inner[::-1]:  # children come after their parent
         span[node] = span[left[node]] + span[right[node]]
+    smaller = np.where(span[np.maximum(left, 0)] <= span[np.maximum(right, 0)], left, right)
     first = np.zeros(len(feature), dtype=np.int64)
     for node in inner:
-        first[left[node]] = first[node]
-        first[right[node]] = first[node] + span[left[node]]
-    return span, first
+        other = left[node] + right[node] - smaller[node]
+        first[smaller[node]] = first[node]
+        first[other] = first[node] + span[smaller[node]]
+    return smaller, first

@@ -41,12 +41,12 @@ class _Ranked:
         self._tables = (ranks.thresholds, ranks.start, ranks.buckets, ranks.origin, ranks.scale)
         self.n_features = len(ranks.start)
 
-    def rank(self, planes: np.ndarray, begin: int, count: int, lanes: int, block: np.ndarray) -> None:
+    def rank(self, flat: np.ndarray, step: int, begin: int, count: int, lanes: int, block: np.ndarray) -> None:
         from geococa._kernels import forest
 
         row = np.empty(count, dtype=np.uint32)
         with np.errstate(over="ignore"):  # as plain Python: a bucket beyond the last is cut to it
-            forest.rank_values(planes[: self.n_features], begin, count, *self._tables, lanes, row, block)
+            forest.rank_values(flat[begin:], step, count, *self._tables, lanes, row, block)
 
 
 class LaneWalker(_Ranked):
@@ -68,12 +68,14 @@ class LaneWalker(_Ranked):
         """Add to ``sums`` ``(classes, pixels)``."""
         from geococa._kernels import forest
         from geococa._kernels.lanes import LANES
+        from geococa._kernels.planes import flat_planes
 
         p = self.packed
         block, reached = self.workspace()
+        flat, step = flat_planes(planes)
         for begin in range(0, planes.shape[1], forest.BLOCK):
             count = min(forest.BLOCK, planes.shape[1] - begin)
-            self.rank(planes, begin, count, LANES, block)
+            self.rank(flat, step, begin, count, LANES, block)
             forest.add_packed(
                 block,
                 count,
@@ -111,34 +113,33 @@ class BitVectorWalker(_Ranked):
     def add(self, planes: np.ndarray, sums: np.ndarray) -> None:
         """Add to ``sums`` ``(classes, pixels)``."""
         from geococa._kernels import bitvector
+        from geococa._kernels.planes import flat_planes
 
         p = self.packed
         size = bitvector.BLOCK
-        block = np.zeros(self.n_features * size, dtype=np.uint16)
-        ranks = np.zeros((self.n_features, size), dtype=p.rank.dtype)
-        struck = np.zeros((bitvector.HALF // 4, size), dtype=p.rank.dtype)
-        power = np.zeros(size, dtype=np.float32)
-        leaf = np.zeros((bitvector.FUSED, size), dtype=np.uint8)
+        flat, step = flat_planes(planes)
+        codes = bitvector.leaf_codes(p.rank.dtype)
+        row = np.empty(size, dtype=np.uint32)
+        ranks = np.zeros((2 * self.n_features, size), dtype=p.rank.dtype)
+        struck = np.zeros((int(np.diff(p.tree_word).max()), size), dtype=p.rank.dtype)
+        leaf = np.zeros((bitvector.FUSED, size), dtype=np.int8)
         for begin in range(0, planes.shape[1], size):
             count = min(size, planes.shape[1] - begin)
-            self.rank(planes, begin, count, size, block)
-            np.subtract(block.reshape(ranks.shape), np.uint16(p.shift), out=ranks, casting="unsafe")
-            # as plain Python: the lowest bit of minus 2**31 is itself
-            with np.errstate(over="ignore"):
+            with np.errstate(over="ignore"):  # as plain Python: bytes wrap, and a bucket beyond the last is cut to it
+                bitvector.rank_planes(flat[begin:], step, count, *self._tables, p.shift, row, ranks)
                 bitvector.add_bitvectors(
                     ranks,
                     count,
-                    p.tree_four,
-                    p.four_word,
+                    p.tree_word,
+                    p.word_split,
                     p.feature,
                     p.rank,
                     p.bits,
-                    p.tree_words,
                     p.tree_leaf,
                     p.value,
                     p.tree_class,
+                    codes,
                     struck,
-                    power,
                     leaf,
                     sums[:, begin : begin + count],
                 )
@@ -201,8 +202,10 @@ class Ballot:
         """Yield each block's first pixel, number of pixels, ranks, and a function that adds the votes of some trees."""
         from geococa._kernels import forest
         from geococa._kernels.lanes import LANES
+        from geococa._kernels.planes import flat_planes
 
         walker, p = self._walker, self._walker.packed
+        flat, step = flat_planes(planes)
         block, reached = walker.workspace()
         sums = np.zeros((forest.BLOCK, self._votes.shape[1]), dtype=np.uint64)
 
@@ -225,7 +228,7 @@ class Ballot:
 
         for begin in range(0, planes.shape[1], forest.BLOCK):
             count = min(forest.BLOCK, planes.shape[1] - begin)
-            walker.rank(planes, begin, count, LANES, block)
+            walker.rank(flat, step, begin, count, LANES, block)
             sums[:] = 0
             yield begin, count, block, vote
 

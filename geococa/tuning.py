@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from geococa._checks import check_seed, check_type, check_whole
 from geococa.errors import GeococaError, InputRefused
 from geococa.model_file import plain
 from geococa.models import Model
@@ -180,7 +181,7 @@ def tune(
     >>> found.settings["n_estimators"], len(found.trials)
     (1, 3)
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(check_seed(seed))
     combinations = [{}, *_combinations(_space_of(method, space), search, trials, rng)]
     used, names = prepare_rows(table, features, crs)
     order = class_order(used["class"].astype(str), classes)
@@ -217,10 +218,11 @@ def _space_of(method: str, space: Space | None) -> Space:
             f"method {method!r} has no settings that are searched by default; give space={{option: values}}"
         )
     chosen = SPACES[method] if space is None else space
+    check_type(chosen, Mapping, "space", "give {option: values}")
     empty = [
         name
         for name, values in chosen.items()
-        if not hasattr(values, "rvs") and (isinstance(values, str) or not len(values))
+        if not hasattr(values, "rvs") and (isinstance(values, str) or not hasattr(values, "__len__") or not len(values))
     ]
     if empty or not chosen:
         raise InputRefused(
@@ -233,8 +235,7 @@ def _combinations(space: Space, search: str, trials: int, rng: np.random.Generat
     """Combinations of a space, in the order of trial."""
     if search not in ("random", "grid"):
         raise InputRefused(f"search must be 'random' or 'grid', got {search!r}")
-    if trials < 1:
-        raise InputRefused(f"a search needs at least 1 trial, got {trials}")
+    check_whole(trials, "trials", 1)
     names = list(space)
     drawn = [name for name in names if hasattr(space[name], "rvs")]
     if drawn and search == "grid":

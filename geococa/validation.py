@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from geococa._checks import check_positives
+from geococa._checks import check_positives, check_seed
 from geococa._files import replace_file
 from geococa.errors import InputRefused
 from geococa.models import Model, train
@@ -257,6 +257,9 @@ def cross_validate(
     >>> float(found.overall["overall_accuracy"])
     1.0
     """
+    seed = check_seed(seed)
+    if trainer is not None and not callable(trainer):
+        raise InputRefused(f"trainer must be a function from rows to a model, got {trainer!r:.80}")
     if trainer is None and method in ("fraction", "unmixing"):
         raise InputRefused(f"method {method!r} gives area shares, not classes; cross_validate scores classes")
     used, names = prepare_rows(table, features, crs, keep_partial=trainer is None and method in TAKES_MISSING)
@@ -368,7 +371,7 @@ def make_pairs(
     positive: str | None,
 ) -> list[Fold]:
     """Return folds as row positions in the usable rows, every one of them checked."""
-    if isinstance(folds, int):
+    if not isinstance(folds, Sequence):
         if block_m is None:
             raise InputRefused("folds that are to be made need the side of their blocks; give block_m in metres")
         pairs = spatial_folds(used, folds, block_m=block_m, buffer_m=buffer_m, seed=seed, positive=positive)

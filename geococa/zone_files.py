@@ -7,17 +7,16 @@ import os
 import struct
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyproj
 import shapely
 
+from geococa._checks import check_type
 from geococa.antimeridian import longest_jump, split_jumps
 from geococa.errors import CRSMismatch, InputRefused, ZoneError
-from geococa.transforms import is_lonlat
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
@@ -143,9 +142,12 @@ def read_zones(
     -179 degrees (340 degrees or more) is taken the short way and the zone split there, with a logged warning; edges over
     180 to 340 degrees are refused.
     """
+    check_type(path, (str, os.PathLike), "path", "name a zone file")
+    if duplicates not in get_args(Duplicates):
+        raise InputRefused(f"duplicates must be 'refuse', 'number' or 'dissolve', got {duplicates!r}")
     source = Path(path)
     kind = sniff(source)
-    frame = _read_parquet(source) if kind == "GeoParquet" else _read_ogr(source, kind, layer)
+    frame = _read_parquet(source, layer) if kind == "GeoParquet" else _read_ogr(source, kind, layer)
     if frame.crs is None:
         raise CRSMismatch(
             f"{source}: the layer has no coordinate reference system; add it to the file (for a Shapefile, its .prj) "
@@ -153,6 +155,7 @@ def read_zones(
         )
     if len(frame) == 0:
         raise ZoneError(f"{source}: the layer has no features")
+    columns = [str(column) for column in frame.columns if column != frame.geometry.name]
     column = _name_column(frame, name, source)
     frame = _with_zone(frame, column, source)
     frame = _without_empty(frame, source)
@@ -162,7 +165,7 @@ def read_zones(
     frame = frame.set_geometry(
         repair_polygons(frame.geometry.values, frame["zone"].tolist(), repair, str(source)), crs=frame.crs
     )
-    return _unique(frame, duplicates, source)
+    return _unique(frame, duplicates, columns, source)
 
 
 # Files
@@ -245,9 +248,13 @@ def _layer(path: Path, layer: str | None) -> str:
     return candidates[0]
 
 
-def _read_parquet(path: Path) -> GeoDataFrame:
+def _read_parquet(path: Path, layer: str | None) -> GeoDataFrame:
     import geopandas
 
+    if layer is not None:
+        raise ZoneError(
+            f"{path}: no layer {layer!r}; a GeoParquet file holds one table without a name, leave layer out"
+        )
     try:
         return geopandas.read_parquet(path)
     except (ValueError, OSError, KeyError) as error:
@@ -333,7 +340,7 @@ def _as_name(value: Any) -> str:
     return str(value).strip()
 
 
-def _unique(frame: GeoDataFrame, duplicates: Duplicates, path: Path) -> GeoDataFrame:
+def _unique(frame: GeoDataFrame, duplicates: Duplicates, columns: Sequence[str], path: Path) -> GeoDataFrame:
     again = frame["zone"].duplicated(keep=False)
     if not again.any():
         return frame
@@ -341,17 +348,39 @@ def _unique(frame: GeoDataFrame, duplicates: Duplicates, path: Path) -> GeoDataF
         merged = frame.dissolve(by="zone", sort=False, as_index=False)
         return merged[list(frame.columns)]
     if duplicates == "number":
-        place = frame.groupby("zone").cumcount()
-        names = [f"{zone} ({n + 1})" if n else zone for zone, n in zip(frame["zone"], place, strict=True)]
-        out = frame.assign(zone=names)
-        if out["zone"].is_unique:
-            return out
-    unique = [c for c in frame.columns if c not in ("zone", "geometry") and frame[c].is_unique]
-    found = frame.loc[again, "zone"].unique()[:5].tolist()
-    raise ZoneError(
-        f"{path}: names that occur more than once: {found}; take a column that is unique with name= "
-        f"({', '.join(map(str, unique)) or 'there is none'}), or use duplicates='number' or duplicates='dissolve'"
+        return frame.assign(zone=_numbered(frame["zone"].tolist()))
+    found = frame.loc[again, "zone"].unique().tolist()
+    more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+    others = [column for column in columns if column in frame.columns and _tells_apart(frame[column])]
+    remedy = (
+        f"take a column that is unique with name= ({', '.join(others[:8])}), or " if others else "no column is unique; "
     )
+    raise ZoneError(
+        f"{path}: names that occur more than once: {found[:5]}{more}; {remedy}use duplicates='number' to keep them apart, "
+        "or duplicates='dissolve' to join those of one name into one zone"
+    )
+
+
+def _numbered(names: Sequence[str]) -> list[str]:
+    """Names made unique by a number behind the second and later ones, such as ``La Union (2)``."""
+    taken, out = set(names), []
+    count: dict[str, int] = {}
+    for name in names:
+        number = count.get(name, 0) + 1
+        new = name
+        while number > 1 and (new := f"{name} ({number})") in taken:
+            number += 1
+        count[name] = number
+        taken.add(new)
+        out.append(new)
+    return out
+
+
+def _tells_apart(values: pd.Series) -> bool:
+    """Whether a column of a file could name its zones: whole numbers or texts, each once."""
+    if values.isna().any() or not (_is_text(values) or values.dtype.kind in "iu"):
+        return False
+    return bool(values.is_unique)
 
 
 # Geometry
@@ -399,7 +428,12 @@ def repair_polygons(
     """
     if repair not in ("safe", "force", "refuse"):
         raise InputRefused(f"repair must be 'safe', 'force' or 'refuse', got {repair!r}")
-    flat = shapely.force_2d(np.asarray(geometries, dtype=object))
+    shapes = np.asarray(geometries, dtype=object)
+    if shapes.ndim != 1 or len(names) != shapes.size or not all(isinstance(g, shapely.Geometry) for g in shapes):
+        raise ZoneError(
+            f"{source}: expected a list of shapely polygons and as many names; leave out what has no geometry"
+        )
+    flat = shapely.force_2d(shapes)
     flat = np.array([_polygonal(shape, zone, source) for shape, zone in zip(flat, names, strict=True)], dtype=object)
     coordinates, owner = shapely.get_coordinates(flat, return_index=True)
     wild = ~np.isfinite(coordinates).all(axis=1)
@@ -467,7 +501,7 @@ def _check_range(frame: GeoDataFrame, path: Path) -> None:
 
 def _within_one_turn(frame: GeoDataFrame, path: Path) -> GeoDataFrame:
     """Split polygons that cross the antimeridian without saying so: edges of nearly a turn go the short way round."""
-    if not is_lonlat(pyproj.CRS.from_user_input(frame.crs)):
+    if not frame.crs.is_geographic or abs(frame.crs.axis_info[0].unit_conversion_factor * 180 / np.pi - 1) > 1e-9:
         return frame
     bounds = shapely.bounds(frame.geometry.values)
     wide = np.flatnonzero(bounds[:, 2] - bounds[:, 0] > 180.0)

@@ -9,10 +9,11 @@ import pandas as pd
 import shapely
 import xarray as xr
 
-from geococa.errors import CRSMismatch, InputRefused, KindMismatch, ZoneError
+from geococa._checks import check_type
+from geococa.errors import InputRefused, KindMismatch, ZoneError
 from geococa.owned_ground import LONLAT, polygons_in
 from geococa.polygons import geometry_areas_ha, rings_of
-from geococa.zone_shapes import zones_lonlat
+from geococa.zone_shapes import named_zones, zones_lonlat
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
@@ -59,15 +60,11 @@ def assign_parents(zones: GeoDataFrame, parents: GeoDataFrame, *, name: str = "p
        zone parent  parent_share
     0  park   Meta          0.75
     """
+    zones, parents = named_zones(zones), named_zones(parents)
     share_name = f"{name}_share"
     taken = [column for column in (name, share_name) if column in zones.columns or column == "zone"]
     if taken:
         raise InputRefused(f"the zones already have a column {taken[0]!r}; choose another with name=")
-    for what, layer in (("zones", zones), ("parents", parents)):
-        if layer.crs is None:
-            raise CRSMismatch(f"the {what} have no coordinate reference system; set it with set_crs(...)")
-        if "zone" not in layer.columns:
-            raise ZoneError(f"the {what} have no column 'zone' with their names; read them with geococa.read_zones")
     first, second, shared_ha = _overlaps(zones, parents)
     own_ha = geometry_areas_ha(zones_lonlat(zones), LONLAT)
     best = np.full(len(zones), -1)
@@ -143,6 +140,9 @@ def roll_up(areas: xr.Dataset, zones: GeoDataFrame, *, parent: str = "parent") -
     >>> roll_up(areas, zones).area_ha.values
     array([[3.]])
     """
+    check_type(areas, xr.Dataset, "areas", "geococa.zonal_area gives them")
+    if not hasattr(zones, "columns") or "zone" not in zones.columns:
+        raise ZoneError("the zones have no column 'zone' with their names; read them with geococa.read_zones")
     names = ("area_ha", "unobserved_ha", "outside_ha", "zone_ha")
     missing = [name for name in names if name not in areas]
     if missing:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pyproj
+import shapely
 
+from geococa._checks import check_type
 from geococa.antimeridian import around_meridian
 from geococa.area_density import M2_PER_HA, parse_measure
 from geococa.cell_areas import raster_density
@@ -23,13 +25,15 @@ from geococa.polygons import (
     rings_of,
     short_edges,
     tolerances_m,
+    zone_middles,
 )
 from geococa.transforms import horizontal, is_lonlat
+from geococa.zone_memory import once, rings_key
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
 
-__all__ = ["ZoneShapes", "measured_ha", "named_zones", "shapes_on_grid", "zones_lonlat"]
+__all__ = ["ZoneShapes", "check_place", "measured_ha", "named_zones", "shapes_on_grid", "zones_lonlat"]
 
 _EDGE_PX = 0.01
 """A zone that leaves the raster by less than this many cells counts as inside it: outlines of tiles do."""
@@ -92,15 +96,27 @@ def named_zones(zones: GeoDataFrame, *, simple: bool = False) -> GeoDataFrame:
     return frame
 
 
+def check_place(grid: Any, owned: Any = None) -> None:
+    """Refuse what is no grid, or no owned ground."""
+    check_type(
+        grid, Grid, "grid", "make one with geococa.Grid.from_xarray(array) or geococa.Grid(crs, transform, shape)"
+    )
+    if owned is not None:
+        check_type(owned, shapely.Geometry, "owned", "geococa.own_tiles gives the polygons")
+
+
 def shapes_on_grid(zones: GeoDataFrame, grid: Grid, owned: Any) -> tuple[ZoneShapes, Rings]:
     """Zones as they are, as they are kept, and in pixels of the grid."""
+    check_place(grid, owned)
     zone_crs = pyproj.CRS.from_user_input(zones.crs)
     zone = rings_of(zones.geometry.values)
     whole: Rings | None = None
     kept, kept_crs = zone, zone_crs
-    pixels = into_pixels(_in_crs_of(grid, zones, zone, zone_crs), grid.transform)
-    if owned is not None:
-        whole, kept_crs = _lonlat(zone, zone_crs), LONLAT
+    # ground owned: one of many tiles, and the next one has the same zones
+    many = owned is not None
+    pixels = into_pixels(_in_crs_of(grid, zones, zone, zone_crs, keep=many), grid.transform)
+    if many:
+        whole, kept_crs = _lonlat(zone, zone_crs, keep=True), LONLAT
         kept = rings_of(polygons_in(whole.geometries(), around_meridian([owned])[0]))
         pixels = _on_lines(rings_of(polygons_in(pixels.geometries(), owned_pixels(owned, grid))))
     rows, columns = grid.shape
@@ -121,12 +137,19 @@ def zones_lonlat(zones: GeoDataFrame) -> Rings:
     return _lonlat(rings_of(zones.geometry.values), pyproj.CRS.from_user_input(zones.crs))
 
 
-def _lonlat(zone: Rings, crs: pyproj.CRS) -> Rings:
+def _lonlat(zone: Rings, crs: pyproj.CRS, *, keep: bool = False) -> Rings:
     """Zones in longitude and latitude, each within one turn from -180 to 180 degrees."""
-    rings = zone if is_lonlat(crs) else reprojected(zone, crs, LONLAT, within_m=tolerances_m(zone, crs))
+    rings = zone if is_lonlat(crs) else _followed(zone, zone, crs, LONLAT, keep)
     if rings.x.size and np.abs(rings.x).max() > 180.0:
         return rings_of(around_meridian(rings.geometries()))
     return rings
+
+
+def _followed(part: Rings, zone: Rings, source: pyproj.CRS, target: pyproj.CRS, keep: bool) -> Rings:
+    """Parts of zones in another CRS, as the whole zones lie there; with ``keep``, not again what the last tiles needed."""
+    within_m, middles = tolerances_m(zone, source), zone_middles(zone)
+    key = rings_key(part, within_m, middles, source, target) if keep else None
+    return once(key, lambda: reprojected(part, source, target, within_m=within_m, middles=middles))
 
 
 def _on_lines(pixels: Rings) -> Rings:
@@ -138,7 +161,7 @@ def _on_lines(pixels: Rings) -> Rings:
     return Rings(moved[0], moved[1], pixels.ring_offsets, pixels.hole, pixels.zone_rings)
 
 
-def _in_crs_of(grid: Grid, zones: GeoDataFrame, zone: Rings, zone_crs: pyproj.CRS) -> Rings:
+def _in_crs_of(grid: Grid, zones: GeoDataFrame, zone: Rings, zone_crs: pyproj.CRS, *, keep: bool) -> Rings:
     """Zones in the CRS of a grid: the same edges, to the last vertex, on every grid of this CRS.
 
     Far vertices may have no place in that CRS, so zones are cut to the surroundings of the grid, after their long
@@ -146,7 +169,6 @@ def _in_crs_of(grid: Grid, zones: GeoDataFrame, zone: Rings, zone_crs: pyproj.CR
     """
     if horizontal(zone_crs).equals(horizontal(grid.crs), ignore_axis_order=True):
         return _beside(grid, zone) if grid.crs.is_geographic else zone
-    within_m = tolerances_m(zone, zone_crs)
     short = short_edges(zone, zone_crs)
     around = surroundings(grid, zone_crs)
     if around is None:
@@ -160,7 +182,7 @@ def _in_crs_of(grid: Grid, zones: GeoDataFrame, zone: Rings, zone_crs: pyproj.CR
         image = (
             short if same and all(a is b for a, b in zip(near, zones.geometry.values, strict=True)) else rings_of(near)
         )
-    image = reprojected(image, zone_crs, grid.crs, within_m=within_m)
+    image = _followed(image, zone, zone_crs, grid.crs, keep)
     return _beside(grid, image) if grid.crs.is_geographic else image
 
 
@@ -176,12 +198,13 @@ def _beside(grid: Grid, zone: Rings) -> Rings:
 
 def measured_ha(shapes: ZoneShapes, grid: Grid, area: str, threads: int = 1) -> tuple[Float, Float]:
     """Hectares of each zone, whole and on the raster."""
-    zone = geometry_areas_ha(shapes.zone, shapes.zone_crs, area, threads=threads)
+    many = shapes.whole is not None
+    zone = _areas_ha(shapes.zone, shapes.zone_crs, area, threads, many)
     same = shapes.kept is shapes.zone
     inside = zone.copy() if same else geometry_areas_ha(shapes.kept, shapes.kept_crs, area, threads=threads)
     if shapes.whole is not None and shapes.whole is not shapes.zone:
         # the same factor on every grid, so that the parts of a zone on many grids add up to it
-        before = geometry_areas_ha(shapes.whole, shapes.kept_crs, area, threads=threads)
+        before = _areas_ha(shapes.whole, shapes.kept_crs, area, threads, many)
         inside = inside * np.divide(zone, before, out=np.ones_like(zone), where=before > 0)
     if shapes.crossing.size:
         number, rings = shapes.crossing, shapes.pixels
@@ -192,3 +215,9 @@ def measured_ha(shapes: ZoneShapes, grid: Grid, area: str, threads: int = 1) -> 
         inside[number] = np.minimum(part, inside[number])
     inside[shapes.disjoint] = 0.0
     return zone, inside
+
+
+def _areas_ha(rings: Rings, crs: pyproj.CRS, area: str, threads: int, keep: bool) -> Float:
+    """Hectares of each zone, a copy; with ``keep`` those of the last tiles need not be measured again."""
+    key = rings_key(rings, crs, area) if keep else None
+    return once(key, lambda: geometry_areas_ha(rings, crs, area, threads=threads)).copy()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,8 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
+from geococa._checks import check_type
+from geococa.centre_cells import centre_cells
 from geococa.coverage import Coverage, check_grid
 from geococa.errors import GridMismatch, InputRefused
 
@@ -21,11 +23,12 @@ Statistic = Callable[[Float, Float], float]
 
 
 def _quantile(level: float) -> Statistic:
-    """Weighted quantile of values in ascending order: linear between the middles of the steps of the cumulative weight."""
+    """Weighted quantile of values in ascending order; of whole cells that of ``numpy.quantile`` (Hyndman and Fan's type 7)."""
 
     def run(values: Float, weights: Float) -> float:
-        middles = np.cumsum(weights) - weights / 2
-        return float(np.interp(level * weights.sum(), middles, values))
+        steps = values.size - 1
+        place = np.arange(values.size) * weights + steps * (np.cumsum(weights) - weights)
+        return float(np.interp(level * steps * weights.sum(), place, values))
 
     return run
 
@@ -39,8 +42,9 @@ def _variance(values: Float, weights: Float) -> float:
 def _most(values: Float, weights: Float, *, sign: int) -> float:
     levels, place = np.unique(values, return_inverse=True)
     per_level = np.bincount(place, weights=weights)
-    # of classes with equal weight the smallest code counts
-    return float(levels[int(np.argmax(sign * per_level))])
+    # weights are sums of shares: a tie must not be broken by their rounding
+    best = sign * per_level >= np.max(sign * per_level) - _TIE * weights.sum()
+    return float(levels[int(np.argmax(best))])
 
 
 def _mean(values: Float, weights: Float) -> float:
@@ -64,6 +68,8 @@ _STATISTICS: dict[str, Statistic] = {
     "variety": lambda v, _: float(np.unique(v).size),
 }
 _COUNTS = ("count", "variety")
+_TIE = 1e-9
+"""Share of a zone's weight by which two values may differ and still be equally frequent."""
 _UNORDERED = (
     "count",
     "sum",
@@ -113,9 +119,24 @@ def zonal_statistics(
     Raises
     ------
     InputRefused
-        A statistic or method is unknown.
+        A statistic or method is unknown, the array holds no numbers, or the coverage is none.
     GridMismatch
         Array and coverage are on different grids.
+
+    Notes
+    -----
+    The weight *w* of a cell is its share inside the zone (1 with the other two methods), not its area, as
+    other tools weigh too: in degrees, over many degrees of latitude, cells differ, and `geococa.zonal_area` takes that into
+    account, statistics don't. With *n* valid cells in ascending order, *W* their
+    weights added up and *C* those before a cell:
+
+    - ``count`` is *W*, ``sum`` Σ *w v*, ``mean`` Σ *w v* / *W*; ``variance`` Σ *w (v - mean)²* / *W* (population), ``stdev`` its
+      root, ``cv`` stdev over mean.
+    - ``min``, ``max``, ``range``, ``variety`` take every cell that has a share, however small.
+    - ``q25`` and so on, ``median``: linear between neighbouring values, the *k*-th of which (from 0) lies at *k w + (n - 1) C*
+      on an axis of length *(n - 1) W*. For whole cells that is ``numpy.quantile``; for values that all differ, what
+      exactextract gives (which takes equal values together before it interpolates, and then differs).
+    - ``majority`` and ``minority``: of values with equal weight (to 1e-9 of *W*), the smallest. rasterstats has the same rule.
 
     Examples
     --------
@@ -128,13 +149,19 @@ def zonal_statistics(
       zone  count  mean
     0    a    1.5   0.4
     """
+    check_type(
+        array, xr.DataArray, "array", "take one variable of a Dataset, or wrap a bare array with Grid(...).attach(...)"
+    )
+    check_type(share, Coverage, "share", "make it with geococa.coverage_fraction(zones, Grid.from_xarray(array))")
+    if array.dtype.kind not in "iufb":
+        raise InputRefused(f"statistics need real numbers, got {array.dtype}; convert with array.astype('float32')")
     if array.ndim not in (2, 3) or tuple(array.dims[-2:]) != ("y", "x"):
         raise GridMismatch(
             f"expected dims (y, x) or (layer, y, x), got {tuple(array.dims)}; use array.transpose(..., 'y', 'x')"
         )
     if method not in ("exact", "centre", "touched"):
         raise InputRefused(f"method must be 'exact', 'centre' or 'touched', got {method!r}")
-    chosen = {name: _statistic(name) for name in stats}
+    chosen = {name: _statistic(name) for name in _names(stats)}
     check_grid(array, share, "array")
     layer = None if array.ndim == 2 else str(array.dims[0])
     values = array if layer is None else array.transpose(layer, "y", "x")
@@ -151,6 +178,15 @@ def zonal_statistics(
     table = pd.DataFrame(rows)
     table.attrs = {"method": method}
     return table
+
+
+def _names(stats: Any) -> list[str]:
+    """Names of the statistics wanted; one alone may be given without a list."""
+    names = [stats] if isinstance(stats, str) else list(stats) if isinstance(stats, Iterable) else [stats]
+    wrong = [name for name in names if not isinstance(name, str)]
+    if wrong or not names:
+        raise InputRefused(f"stats must be names of statistics such as ['mean', 'q25'], got {stats!r}")
+    return names
 
 
 def _statistic(name: str) -> Statistic:
@@ -176,23 +212,8 @@ def _cells(share: Coverage, number: int, method: str) -> tuple[npt.NDArray[np.in
         return rows, columns, weights
     if method == "touched":
         return rows, columns, np.ones(weights.size)
-    from geococa._kernels import zonal
-
-    start, stop = int(rows.min()), int(rows.max()) + 1
-    inside = np.zeros((stop - start, share.grid.shape[1]), np.int8)
-    rings = share.rings_px
-    zonal.centre_cells(
-        rings.x,
-        rings.y,
-        rings.ring_offsets,
-        rings.zone_rings[number : number + 2],
-        start,
-        stop,
-        share.grid.shape[1],
-        inside,
-    )
-    down, across = np.nonzero(inside)
-    return down + start, across, np.ones(down.size)
+    down, across = centre_cells(share, number)
+    return down, across, np.ones(down.size)
 
 
 def _planes(values: xr.DataArray, layer: str | None, cells: Any) -> Any:
@@ -222,6 +243,6 @@ def _row(plane: npt.NDArray[Any], weights: Float, fill: list[float], chosen: dic
         return {name: 0.0 if name in _COUNTS else np.nan for name in chosen}
     ascending = (kept, weight)
     if any(name not in _UNORDERED for name in chosen):
-        order = np.argsort(kept, kind="stable")
+        order = np.lexsort((weight, kept))
         ascending = (kept[order], weight[order])
     return {name: run(*((kept, weight) if name in _UNORDERED else ascending)) for name, run in chosen.items()}

@@ -9,7 +9,9 @@ import numpy as np
 import pyproj
 import shapely
 
+from geococa._checks import check_type
 from geococa.antimeridian import around_meridian
+from geococa.border_offsets import offset_polygon
 from geococa.coverage import Coverage, coverage_fraction, dense_fractions
 from geococa.coverage_file import coverage_key
 from geococa.errors import InputRefused
@@ -40,7 +42,6 @@ __all__ = [
     "valid_footprint",
 ]
 
-_ARC_SEGMENTS = 32
 _FARTHEST_M = 1e6
 
 
@@ -76,8 +77,9 @@ def buffer_rings(
     Notes
     -----
     Distances are measured in an azimuthal equidistant projection around each zone's middle: exact from there, and
-    off by ``d² / 6R²`` at a distance d (4e-5 at 100 km). Arcs have 32 segments a quarter, short of the circle by
-    0.03 % of the distance. Rings of neighbouring zones may overlap; each zone is taken on its own.
+    off by ``d² / 6R²`` at a distance d (4e-5 at 100 km). Arcs have 64 segments a quarter, short of the circle by
+    0.008 % of the distance or less. The distance of the outlines from the border is checked, since GEOS leaves out vertices
+    of a border before it moves it. Rings of neighbouring zones may overlap; each zone is taken on its own.
 
     Examples
     --------
@@ -95,6 +97,7 @@ def buffer_rings(
     zones = named_zones(zones, simple=True)
     crs = pyproj.CRS.from_user_input(zones.crs)
     steps = _steps(distances_m)
+    check_type(sides, (str, list, tuple), "sides", "such as ['outside', 'inside']")
     sides = [sides] if isinstance(sides, str) else list(sides)
     wrong = [side for side in sides if side not in ("outside", "inside")]
     if wrong:
@@ -143,13 +146,13 @@ def _rings(
     here = flat.geometries()[0]
     found: list[tuple[str, float, float, Any]] = []
     if "outside" in sides:
-        grown = [here, *(shapely.buffer(here, step, quad_segs=_ARC_SEGMENTS) for step in steps[1:])]
+        grown = [here, *(offset_polygon(here, step) for step in steps[1:])]
         found += [
             (f"outside {a:g}-{b:g} m", a, b, shapely.difference(outer, inner))
             for a, b, inner, outer in zip(steps, steps[1:], grown, grown[1:], strict=False)
         ]
     if "inside" in sides:
-        shrunk = [here, *(shapely.buffer(here, -step, quad_segs=_ARC_SEGMENTS) for step in steps[1:])]
+        shrunk = [here, *(offset_polygon(here, -step) for step in steps[1:])]
         found += [
             (f"inside {a:g}-{b:g} m", -b, 0.0 - a, shapely.difference(outer, inner))
             for a, b, outer, inner in zip(steps, steps[1:], shrunk, shrunk[1:], strict=False)

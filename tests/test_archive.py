@@ -28,6 +28,17 @@ def checksums(folder):
     }
 
 
+def test_the_table_tells_of_the_dates_behind_its_hectares(finished):
+    table = pd.read_csv(finished.out / "areas.csv")
+    seen = table[table["observed_share"] > 0.05]
+    assert (seen["mean_observations"] >= 1).all()
+    # without a cut-off date the age counts to 31 December
+    assert seen["mean_age_days"].between(0, 365).all()
+    assert seen["median_age_days"].between(0, 365).all()
+    assert "fallback_share" not in table
+    assert "mean_age_days" in (finished.out / "report.html").read_text(encoding="utf-8")
+
+
 def test_the_table_has_every_park_and_year_and_adds_up(finished):
     table = pd.read_csv(finished.out / "areas.csv")
     years, zones = set(table["year"]), set(table["zone"])

@@ -16,7 +16,9 @@ from geococa.coverage import coverage_fraction
 from geococa.errors import InputRefused
 from geococa.grid import Grid
 from geococa.legend import as_land_cover
-from tests.oracles_areas import area_geod_ha, cell_area_geod_ha, polygonal, star
+from geococa.polygons import polygon_area_ha
+from geococa.transforms import is_lonlat
+from tests.oracles_areas import area_geod_ha, cell_area_geod_ha, polygonal, star, to_lonlat
 
 AROUND = "+lat_0=4 +lon_0=-73 +datum=WGS84 +units=m +no_defs"
 PROJECTIONS = {
@@ -100,6 +102,80 @@ def test_the_stated_error_is_small_and_no_cell_is_worse(crs):
         expected = cell_area_geod_ha(grid, row, column, pieces=40)
         # geographiclib's rings are good to some square centimetres of the 25 hectares here
         assert table[row, column] == pytest.approx(expected, rel=cells.error + 1e-8)
+
+
+# CRS on another datum or ellipsoid, and a place where it is used
+DATUMS = {
+    "british grid": ("EPSG:27700", -2.0, 53.0),
+    "borneo, oblique mercator": ("EPSG:29873", 114.0, 3.0),
+    "bogota 1975": ("EPSG:4218", -73.0, 4.0),
+    "bogota 1975, bogota zone": ("EPSG:21897", -73.0, 4.0),
+    "osgb36, degrees": ("EPSG:4277", -2.0, 53.0),
+    "nad27": ("EPSG:4267", -100.0, 40.0),
+    "pulkovo 1942": ("EPSG:3834", 11.0, 52.6),
+    "wisconsin in feet": ("EPSG:8146", -88.66, 45.03),
+    "paris, grads": ("EPSG:4807", 2.5, 47.0),
+    "hayford, no datum": ("+proj=utm +zone=18 +ellps=intl +units=m +no_defs", -72.6, 2.3),
+    "sphere, transverse mercator": ("+proj=tmerc +lon_0=-75 +k=0.9996 +R=6371000 +units=m +no_defs", -72.6, 2.3),
+    "oblique mercator, feet": (
+        "+proj=omerc +lat_0=4 +lonc=-73 +alpha=30 +k=0.9999 +datum=WGS84 +units=us-ft +no_defs",
+        -72.6,
+        2.3,
+    ),
+}
+
+
+@pytest.mark.parametrize("posture", ["south-up", "sheared", "rows run east"])
+@pytest.mark.parametrize(("crs", "lon", "lat"), DATUMS.values(), ids=DATUMS)
+def test_cells_on_other_datums_have_the_area_of_wgs84(crs, lon, lat, posture):
+    """PROJ's own positions of the outline of a cell, on WGS84: the same shift of the datum as pyproj and geopandas take."""
+    grid = grid_around(crs, POSTURES[posture], lon, lat, 9_000, 300)
+    table = np.broadcast_to(grid.cell_area_ha(), grid.shape)
+    for row, column in ((0, 0), (grid.shape[0] // 2, grid.shape[1] // 3), (grid.shape[0] - 1, grid.shape[1] - 1)):
+        assert table[row, column] == pytest.approx(cell_area_geod_ha(grid, row, column, pieces=50), rel=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("crs", "same"),
+    [
+        ("EPSG:4326", True),
+        ("EPSG:4686", True),  # MAGNA-SIRGAS
+        ("EPSG:4674", True),
+        ("EPSG:4258", True),
+        ("+proj=longlat +R=6371007.181", True),  # no datum: read as WGS84, as PROJ does
+        ("EPSG:4277", False),  # 100 m away, but PROJ knows so in Great Britain only
+        ("EPSG:4218", False),
+        ("EPSG:4267", False),
+        ("EPSG:4807", False),
+        ("EPSG:32618", False),
+    ],
+)
+def test_longitudes_of_another_datum_are_not_those_of_wgs84(crs, same):
+    assert is_lonlat(pyproj.CRS.from_user_input(crs)) == same
+
+
+def test_a_zone_on_another_datum_lies_where_geopandas_puts_it():
+    zones = geopandas.GeoDataFrame({"zone": ["a"]}, geometry=[shapely.box(-2.02, 53.0, -2.0, 53.01)], crs="EPSG:4277")
+    grid = Grid("EPSG:4326", (0.001, 0, -2.05, 0, -0.001, 53.03), (60, 60))
+    there = zones.to_crs(4326)
+    assert abs(there.total_bounds - zones.total_bounds).max() > 5e-4  # some 100 m
+    expected = coverage_fraction(there, grid).dense().values
+    np.testing.assert_allclose(coverage_fraction(zones, grid).dense().values, expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("crs", ["EPSG:4218", "EPSG:21897"])
+def test_hectares_of_a_zone_do_not_depend_on_the_other_zones_of_its_file(crs):
+    """PROJ has another shift of Bogota 1975 for the south-east, the middle and the north of Colombia."""
+    corners = [(-73.5, 4.0), (-69.0, -3.0), (-77.0, 8.0), (-73.2, 4.1)]
+    shapes = [shapely.box(x, y, x + 0.1, y + 0.1) for x, y in corners]
+    if crs != "EPSG:4218":
+        onto = pyproj.Transformer.from_crs("EPSG:4218", crs, always_xy=True).transform
+        shapes = [shapely.transform(shape, lambda xy: np.c_[onto(xy[:, 0], xy[:, 1])]) for shape in shapes]
+    alone = [polygon_area_ha(shape, crs) for shape in shapes]
+    np.testing.assert_allclose(polygon_area_ha(shapes, crs), alone, rtol=1e-10)
+    step = 1e-4 if crs == "EPSG:4218" else 20.0
+    geodesic = [area_geod_ha(shape, to_lonlat(crs), step) for shape in shapes]
+    np.testing.assert_allclose(alone, geodesic, rtol=1e-8)
 
 
 def test_a_grid_over_the_cut_of_a_projection_is_refused():

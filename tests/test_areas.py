@@ -28,7 +28,7 @@ from geococa.areas import (
 from geococa.coverage import coverage_fraction
 from geococa.errors import GridMismatch, InputRefused, KindMismatch, ZoneError
 from geococa.grid import Grid
-from geococa.legend import as_land_cover
+from geococa.legend import Legend, as_land_cover
 from geococa.ownership import own_tiles
 from geococa.polygons import polygon_area_ha
 from geococa.zone_hierarchy import roll_up
@@ -564,6 +564,17 @@ def test_observed_share_is_classes_over_zone(areas):
     np.testing.assert_allclose(seen, 1 - (areas.unobserved_ha + areas.outside_ha) / areas.zone_ha, atol=1e-12)
 
 
+def test_a_zone_seen_whole_has_the_share_one(parks):
+    grid = Grid("EPSG:32618", (30, 0, 500000, 0, -30, 300000), (200, 200))
+    rng = np.random.default_rng(5)
+    shapes = [polygonal(star(rng, 9, 503000, 297000, 2500)) for _ in range(60)]
+    labels = grid.attach(xr.DataArray(rng.integers(1, 6, grid.shape).astype(np.uint8), dims=("y", "x")))
+    areas = zonal_area(as_land_cover(labels, list("abcde")), coverage_fraction(frame(shapes), grid))
+    assert (areas.area_ha.sum("land_cover") / areas.zone_ha).max() > 1  # rounding alone
+    assert (observed_share(areas) == 1).all()
+    assert require_observed(areas, 1.0) is areas
+
+
 def test_a_zone_seen_too_little_blocks_the_table(areas):
     inside = areas.sel(zone=["park 0", "park 2"])
     with pytest.raises(InputRefused, match="park 0 2020"):
@@ -658,31 +669,36 @@ def test_statistics_of_classes_equal_exactextract(parks):
         np.testing.assert_allclose(found, theirs[stat].astype(float), rtol=2e-5, err_msg=stat)
 
 
-def test_quantiles_equal_exactextract_to_a_step(parks):
-    """Both are between the same two neighbouring values; how they go from one to the next is not standardized."""
+LEVELS = [0, 0.05, 0.25, 0.5, 0.75, 0.9, 1]
+QUANTILES = [f"q{round(100 * level)}" for level in LEVELS]
+
+
+def test_quantiles_of_values_that_differ_equal_exactextract(parks):
     array = continuous()
-    levels = [0.05, 0.25, 0.5, 0.75, 0.9]
-    share = coverage_fraction(parks, UTM)
-    names = [f"q{round(100 * level)}" for level in levels]
-    ours = zonal_statistics(array, share, stats=names)
-    theirs = exactextract_table(array.values, parks[:5], [f"quantile(q={level})" for level in levels])
-    for zone in range(5):
-        rows, columns, _ = share.cells(zone)
-        values = np.unique(array.values[rows, columns])
-        values = values[np.isfinite(values)]
-        at = [
-            np.searchsorted(values, [ours[n][zone], float(theirs[c].iloc[zone])])
-            for n, c in zip(names, theirs, strict=True)
-        ]
-        assert np.abs(np.diff(at, axis=1)).max() <= 1
+    ours = zonal_statistics(array, coverage_fraction(parks, UTM), stats=[*QUANTILES, "median"])
+    theirs = exactextract_table(array.values, parks[:5], [*(f"quantile(q={level})" for level in LEVELS), "median"])
+    # its shares are float32
+    np.testing.assert_allclose(ours[[*QUANTILES, "median"]][:5], theirs.astype(float), rtol=1e-4, atol=1e-5)
 
 
-def test_median_and_quantiles_are_those_of_the_weighted_steps():
-    grid = Grid("EPSG:32618", (10, 0, 0, 0, -10, 10), (1, 4))
-    array = grid.attach(xr.DataArray([[4.0, 1.0, 3.0, 2.0]], dims=("y", "x")))
-    zones = frame([shapely.box(0, 0, 40, 10)])
-    row = zonal_statistics(array, coverage_fraction(zones, grid), stats=["median", "q0", "q25", "q100"]).iloc[0]
-    assert (row["median"], row["q0"], row["q25"], row["q100"]) == (2.5, 1.0, 1.5, 4.0)
+@pytest.mark.parametrize("method", ["exact", "centre", "touched"])
+def test_quantiles_of_whole_cells_equal_numpy(method):
+    rng = np.random.default_rng(3)
+    array = UTM.attach(xr.DataArray(rng.integers(0, 9, UTM.shape).astype(float), dims=("y", "x")))
+    a, _, c, _, e, f = tuple(UTM.transform)[:6]
+    zones = frame([shapely.box(c + 3 * a, f + 40 * e, c + 44 * a, f + 5 * e)])
+    row = zonal_statistics(array, coverage_fraction(zones, UTM), stats=QUANTILES, method=method).iloc[0]
+    np.testing.assert_allclose([row[name] for name in QUANTILES], np.quantile(array.values[5:40, 3:44], LEVELS))
+
+
+def test_quantiles_do_not_depend_on_the_order_of_equal_cells(parks):
+    array = UTM.attach(xr.DataArray(np.random.default_rng(4).integers(0, 4, UTM.shape).astype(float), dims=("y", "x")))
+    a, _, c, _, e, f = tuple(UTM.transform)[:6]
+    flipped = Grid(UTM.crs, (a, 0, c, 0, -e, f + e * UTM.shape[0]), UTM.shape)
+    upside_down = flipped.attach(xr.DataArray(array.values[::-1], dims=("y", "x")))
+    one = zonal_statistics(array, coverage_fraction(parks, UTM), stats=QUANTILES)
+    other = zonal_statistics(upside_down, coverage_fraction(parks, flipped), stats=QUANTILES)
+    np.testing.assert_allclose(one[QUANTILES], other[QUANTILES], rtol=1e-9, atol=1e-9)
 
 
 def test_majority_counts_shares():
@@ -692,6 +708,16 @@ def test_majority_counts_shares():
     table = zonal_statistics(array, coverage_fraction(zones, grid), stats=["majority", "minority"])
     assert table["majority"].tolist() == [5, 7]
     assert table["minority"].tolist() == [7, 5]
+
+
+def test_of_equally_frequent_values_the_smallest_is_the_majority_whatever_the_rounding():
+    grid = Grid("EPSG:32618", (10, 0, 0, 0, -10, 10), (1, 6))
+    # 0.1 + 0.2 is not 0.3 in floats, and 1 - 0.7 is neither
+    zones = frame([shapely.union_all([shapely.box(0, 0, 10, 3), shapely.box(20, 0, 30, 1), shapely.box(40, 0, 50, 2)])])
+    for codes in ([4, 0, 9, 0, 9, 0], [9, 0, 4, 0, 4, 0]):
+        array = grid.attach(xr.DataArray(np.array([codes], np.uint8), dims=("y", "x")))
+        row = zonal_statistics(array, coverage_fraction(zones, grid), stats=["majority", "minority"]).iloc[0]
+        assert (row["majority"], row["minority"]) == (4, 4)
 
 
 def test_a_zone_without_valid_cells_has_count_zero(parks):
@@ -807,3 +833,183 @@ def test_areas_of_many_zones_do_not_depend_on_threads(crs, monkeypatch):
     one, *others = (geometry_areas_ha(rings_of(shapes), pyproj.CRS(crs), threads=n) for n in (1, 2, 5))
     assert (one > 0).all()
     assert all(other.tobytes() == one.tobytes() for other in others)
+
+
+# Older tools -----------------------------------------------------------------------------------------------------------------
+
+
+def test_cells_counted_by_their_centre_are_those_of_rasterio(parks):
+    rasterize = pytest.importorskip("rasterio.features").rasterize
+    cover = random_map(UTM)
+    areas = zonal_area(cover, coverage_fraction(parks, UTM), method="centre", area="planar:EPSG:32618")
+    for number, shape in enumerate(parks.geometry):
+        inside = rasterize([shape], UTM.shape, transform=UTM.transform) > 0
+        for time in range(2):
+            codes = cover.values[time][inside]
+            expected = [0.09 * (codes == code).sum() for code in (1, 2, 3)]
+            np.testing.assert_allclose(areas.area_ha[time, number], expected, rtol=1e-12)
+            assert float(areas.unobserved_ha[time, number]) == pytest.approx(0.09 * (codes == 255).sum())
+    total = areas.area_ha.sum("land_cover") + areas.unobserved_ha + areas.outside_ha
+    np.testing.assert_allclose(total, np.broadcast_to(areas.zone_ha, total.shape), rtol=1e-12)
+    assert "centre" in areas.attrs["estimate"]
+
+
+def test_cells_counted_by_their_centre_have_their_own_area_and_threads_change_nothing(parks):
+    share = coverage_fraction(parks, UTM)
+    areas = zonal_area(random_map(UTM), share, method="centre")
+    counts = zonal_statistics(random_map(UTM)[0] * 0, share, stats=["count"], method="centre")["count"]
+    seen = (areas.area_ha.sum("land_cover") + areas.unobserved_ha)[0]
+    mean_ha = UTM.cell_area_ha().mean()
+    np.testing.assert_allclose(seen, counts * mean_ha, rtol=1e-5)
+    xr.testing.assert_identical(areas, zonal_area(random_map(UTM), share, method="centre", threads=4))
+
+
+def test_cells_counted_by_their_centre_are_not_added_over_tiles(parks):
+    part = zonal_area(random_map(UTM), coverage_fraction(parks, UTM), method="centre")
+    with pytest.raises(InputRefused, match="centre"):
+        merge_areas([part], parks)
+    with pytest.raises(InputRefused, match="method"):
+        zonal_area(random_map(UTM), coverage_fraction(parks, UTM), method="center")
+
+
+# Other types -------------------------------------------------------------------------------------------------------------
+
+NO_ARRAYS = [None, [[1, 2]], np.ones((3, 3)), pd.DataFrame({"a": [1]}), "map.tif", xr.Dataset({"a": ("x", [1])})]
+
+
+@pytest.mark.parametrize("what", NO_ARRAYS, ids=lambda value: type(value).__name__)
+def test_what_is_no_raster_is_refused_by_name(parks, what):
+    share = coverage_fraction(parks, UTM)
+    for call in (lambda: zonal_statistics(what, share), lambda: zonal_area(what, share)):
+        with pytest.raises(InputRefused, match=f"DataArray.*{type(what).__name__}"):
+            call()
+
+
+@pytest.mark.parametrize("what", [None, [1], "parks.gpkg", np.ones(3)], ids=lambda value: type(value).__name__)
+def test_what_is_no_coverage_areas_or_zones_is_refused_by_name(parks, what):
+    areas = zonal_area(random_map(UTM), coverage_fraction(parks, UTM))
+    calls = [
+        lambda: zonal_statistics(continuous(), what),
+        lambda: zonal_area(random_map(UTM), what),
+        lambda: areas_table(what),
+        lambda: observed_share(what),
+        lambda: require_observed(what),
+        lambda: merge_areas(what, parks),
+        lambda: merge_areas([what], parks),
+        lambda: merge_areas([areas], what),
+        lambda: roll_up(what, parks),
+        lambda: roll_up(areas, what),
+    ]
+    for call in calls:
+        with pytest.raises(InputRefused):
+            call()
+    with pytest.raises(InputRefused, match="coverage_fraction"):
+        zonal_statistics(continuous(), parks)
+
+
+@pytest.mark.parametrize("stats", [None, [1], [], ["q"], ["q101"]])
+def test_what_names_no_statistic_is_refused(parks, stats):
+    with pytest.raises(InputRefused, match="stat"):
+        zonal_statistics(continuous(), coverage_fraction(parks, UTM), stats=stats)
+
+
+def test_texts_and_dates_have_no_statistics(parks):
+    share = coverage_fraction(parks, UTM)
+    for values in (np.full(UTM.shape, "a"), np.zeros(UTM.shape, "datetime64[ns]"), np.zeros(UTM.shape, complex)):
+        with pytest.raises(InputRefused, match="numbers"):
+            zonal_statistics(UTM.attach(xr.DataArray(values, dims=("y", "x"))), share)
+
+
+@pytest.mark.parametrize("minimum", [None, "70 %", 1.5, np.nan])
+def test_a_threshold_that_is_no_share_is_refused(parks, minimum):
+    with pytest.raises(InputRefused, match="minimum"):
+        require_observed(zonal_area(random_map(UTM), coverage_fraction(parks, UTM)), minimum)
+
+
+@pytest.mark.parametrize("area", [None, 5, "planar:", "planar:EPSG:4326"])
+def test_another_measure_is_refused(parks, area):
+    with pytest.raises(InputRefused, match="area"):
+        zonal_area(random_map(UTM), coverage_fraction(parks, UTM), area=area)
+
+
+@pytest.mark.parametrize(
+    ("geometry", "crs"),
+    [(None, 4326), ("a", 4326), ([5], 4326), (shapely.Point(0, 0), 4326), (shapely.box(0, 0, 1, 1), "?")],
+)
+def test_areas_need_polygons_and_a_crs(geometry, crs):
+    with pytest.raises(InputRefused, match=r"polygon|coordinate reference"):
+        polygon_area_ha(geometry, crs)
+
+
+def test_zones_of_which_no_tile_knows_one_are_refused(parks):
+    areas = zonal_area(random_map(UTM), coverage_fraction(parks, UTM))
+    with pytest.raises(InputRefused, match="none of the zones"):
+        merge_areas([areas], parks.assign(zone=[f"other {n}" for n in range(len(parks))]))
+    # some of them may be wanted
+    assert merge_areas([areas], parks[2:4]).zone.values.tolist() == ["park 2", "park 3"]
+    with pytest.raises(InputRefused, match="area must be"):
+        merge_areas([areas], parks, area=5)
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (5, 0)])
+def test_a_map_without_cells_has_everything_outside(parks, shape):
+    grid = Grid(UTM.crs, UTM.transform, shape)
+    areas = zonal_area(land_cover(grid, np.zeros(shape)), coverage_fraction(parks, grid, allow_outside=True))
+    assert float(areas.area_ha.sum()) == float(areas.unobserved_ha.sum()) == 0.0
+    assert np.array_equal(areas.outside_ha, areas.zone_ha)
+
+
+# Legends and labels -----------------------------------------------------------------------------------------------------------
+
+LABELS = xr.DataArray(np.array([[1, 2], [2, 1]], np.int16), dims=("y", "x"))
+
+
+@pytest.mark.parametrize("what", NO_ARRAYS, ids=lambda value: type(value).__name__)
+def test_labels_that_are_no_array_are_refused_by_name(what):
+    with pytest.raises(InputRefused, match=f"labels must be an xarray.DataArray, got {type(what).__name__}"):
+        as_land_cover(what, ["coca", "forest"])
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [None, 5, "coca", b"coca", [1, 2], [None], {"a": "b"}, {1.5: "a"}, {1: None}, {True: "a"}, {np.nan: "a"}, {(1,): "a"}, [], {}],
+    ids=repr,
+)  # fmt: skip
+def test_classes_that_are_no_classes_are_refused(classes):
+    with pytest.raises(InputRefused, match=r"class|legend"):
+        as_land_cover(LABELS, classes)
+
+
+def test_codes_may_be_numbers_of_numpy():
+    cover = as_land_cover(LABELS, {np.int64(1): "coca", 2.0: "forest"})
+    assert cover.attrs["flag_values"].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("nodata", ["255", 1.5, True, np.nan, np.inf, [1]])
+def test_a_no_data_code_that_is_no_code_is_refused(nodata):
+    with pytest.raises(InputRefused, match="nodata must be a whole number"):
+        as_land_cover(LABELS, ["coca", "forest"], nodata=nodata)
+
+
+@pytest.mark.parametrize("value", [-3.4e38, 1e39, np.inf, 10**30, -9999, 0.5, np.nan, None])
+def test_a_no_data_value_that_no_label_has_hides_nothing(value):
+    labels = LABELS.assign_attrs(nodata=value)
+    if value != -9999:
+        assert as_land_cover(labels, {0: "none", 1: "coca", 2: "forest"}).values.tolist() == LABELS.values.tolist()
+    hidden = xr.where(LABELS == 2, -9999, LABELS).astype(np.int16).assign_attrs(nodata=-9999)
+    assert as_land_cover(hidden, ["coca", "forest"]).values.tolist() == [[1, 255], [255, 1]]
+
+
+@pytest.mark.parametrize("value", ["255", [1, 2], b"a"])
+def test_a_no_data_attribute_that_is_no_number_is_refused(value):
+    with pytest.raises(InputRefused, match="no number"):
+        as_land_cover(LABELS.assign_attrs(_FillValue=value), ["coca", "forest"])
+
+
+def test_legends_refuse_what_they_can_not_read():
+    with pytest.raises(InputRefused, match="colors must be"):
+        Legend.of(["coca"], 5)
+    with pytest.raises(KindMismatch, match="flag_values"):
+        Legend.from_attrs({"flag_values": "x", "flag_meanings": "coca"})
+    with pytest.raises(KindMismatch, match="flag_values"):
+        Legend.from_attrs(None)

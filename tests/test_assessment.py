@@ -6,6 +6,7 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pytest
+import shapely
 import xarray as xr
 
 from geococa.assessment import assess_map, assess_run
@@ -129,3 +130,111 @@ def test_a_sample_without_any_coca_gives_no_score(truth):
         assess_map(map_of(truth), points)
     with pytest.raises(AccuracyError):
         assess_run(points, {"t": map_of(truth, [2020])}, nothing_outside(), a_zone(), "coca")
+
+
+def test_sample_drawn_without_strata_is_weighed_by_the_map_afterwards(truth):
+    from geococa.accuracy import adjusted_area, error_matrix, sample_design
+
+    land_cover = map_of(truth)
+    points = sample_design(land_cover, 300, design="simple", seed=2)
+    wrong = np.random.default_rng(0).random(300) < 0.1
+    points["class"] = np.where(wrong, "coca", points["stratum"])
+    table = assess_map(land_cover, points).set_index("class")
+    areas = points.groupby("stratum")["stratum_area_ha"].first()
+    matrix = error_matrix(points["class"], points["stratum"], design="post_stratified")
+    expected = adjusted_area(matrix, mapped_area_ha=areas, interval="wilson")
+    fixed = adjusted_area(matrix, mapped_area_ha=areas, interval="wilson", design="stratified")
+    assert table.loc["coca", "se_ha"] == pytest.approx(expected.loc["coca", "se_ha"])
+    assert table.loc["coca", "se_ha"] > fixed.loc["coca", "se_ha"]
+    with pytest.raises(AccuracyError, match="one design"):
+        assess_map(land_cover, points.assign(design="convenience"))
+
+
+def test_zones_are_estimated_from_one_sample_and_small_ones_get_no_number(truth):
+    from geococa.assessment import assess_zones
+
+    left, bottom, right, top = GRID.bounds
+    zones = gpd.GeoDataFrame(
+        {"zone": ["north", "corner", "far"]},
+        geometry=[
+            shapely.box(left, top - 1000, right, top),
+            shapely.box(right - 60, bottom, right, bottom + 60),
+            shapely.box(0, 0, 1, 1),
+        ],
+        crs=GRID.crs,
+    )
+    table = assess_zones(map_of(truth), sample(truth, 900, 3), zones).set_index("zone")
+    cells = np.broadcast_to(GRID.cell_area_ha(), GRID.shape)
+    true = cells[:100][truth[:100] == 1].sum()
+    assert table.loc["north", "ci_low_ha"] < true < table.loc["north", "ci_high_ha"]
+    assert table.loc["corner", "status"] == table.loc["far", "status"] == "not estimable"
+    assert table.loc[["corner", "far"], "area_ha"].isna().all()
+
+
+def test_samples_of_several_years_need_the_year_of_the_map(truth):
+    both = pd.concat([sample(truth, 200, 3, 2020), sample(np.full_like(truth, 2), 200, 4, 2021)], ignore_index=True)
+    with pytest.raises(AccuracyError, match="say which"):
+        assess_map(map_of(truth), both)
+    with pytest.raises(AccuracyError, match="no sample is of 1999"):
+        assess_map(map_of(truth), both, year=1999)
+    assert assess_map(map_of(truth), both, year=2020)["n_reference"].sum() == 200
+
+
+def with_strata(points, mapped, design):
+    """Samples as they are drawn from a map: with its class, and the hectares of it, as stratum."""
+    x, y = points.geometry.x.to_numpy(), points.geometry.y.to_numpy()
+    cols, rows = ((x - 600000) // 10).astype(int), ((300000 - y) // 10).astype(int)
+    cells = np.broadcast_to(GRID.cell_area_ha(), GRID.shape)
+    names = np.where(mapped[rows, cols] == 1, "coca", "forest")
+    hectares = {"coca": cells[mapped == 1].sum(), "forest": cells[mapped == 2].sum()}
+    return points.assign(stratum=names, stratum_area_ha=[hectares[one] for one in names], design=design)
+
+
+def test_a_map_class_that_lost_its_samples_is_refused(truth):
+    points = with_strata(sample(truth, 400, 3), truth, "stratified")
+    points.loc[points.index[points["class"] == "forest"][:5], "class"] = "coca"
+    with pytest.raises(AccuracyError, match="coca"):
+        assess_map(map_of(truth), points[points["stratum"] != "coca"])
+
+
+def test_a_simple_sample_without_points_in_a_rare_class_stands_for_the_whole_map(truth):
+    points = with_strata(sample(truth, 400, 3), truth, "simple")
+    points = points[points["stratum"] != "coca"]
+    points.loc[points.index[:5], "class"] = "coca"
+    table = assess_map(map_of(truth), points)
+    cells = np.broadcast_to(GRID.cell_area_ha(), GRID.shape).sum()
+    assert table["area_ha"].sum() == pytest.approx(cells)
+    assert table.set_index("class").loc["coca", "area_ha"] == pytest.approx(cells * 5 / len(points))
+
+
+def test_samples_that_no_pixel_answers_for_are_said(truth, caplog):
+    points = sample(truth, 400, 4)
+    assess_map(map_of(truth), points)
+    assert not caplog.messages
+    far = points.head(7).assign(geometry=points.geometry.head(7).translate(1e5, 0))
+    assess_map(map_of(truth), gpd.GeoDataFrame(pd.concat([points, far]), crs=points.crs))
+    assert "7 of 407 samples are left out (7 outside)" in caplog.text
+
+
+def test_hectares_of_strata_without_the_stratum_are_refused(truth):
+    points = with_strata(sample(truth, 400, 3), truth, "stratified").drop(columns="stratum")
+    with pytest.raises(InputRefused, match="no column stratum"):
+        assess_map(map_of(truth), points)
+
+
+def test_a_year_that_lacks_a_stratum_of_the_other_years_gets_no_number(truth, caplog):
+    left, _, right, top = GRID.bounds
+    zones = gpd.GeoDataFrame(
+        {"zone": ["all of it"]}, geometry=[shapely.box(left, top - 2000, right, top)], crs=GRID.crs
+    )
+    years = [with_strata(sample(truth, 400, y), truth, "stratified").assign(year=y) for y in (2020, 2021)]
+    years[1] = years[1][years[1]["stratum"] != "coca"]
+    years[1].loc[years[1].index[:5], "class"] = "coca"
+    samples = gpd.GeoDataFrame(pd.concat(years, ignore_index=True), crs=GRID.crs)
+    areas = xr.Dataset(
+        {"zone_ha": (("time", "zone"), [[400.0], [400.0]]), "outside_ha": (("time", "zone"), [[0.0], [0.0]])},
+        {"zone": ["all of it"], "time": pd.to_datetime(["2020-12-31", "2021-12-31"])},
+    )
+    found = assess_run(samples, {"T": map_of(truth, (2020, 2021))}, areas, zones, "coca")
+    assert set(found.classes["year"]) == {2020}
+    assert "no accuracy for 2021" in caplog.text

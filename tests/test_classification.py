@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from geococa.area_of_applicability import applicability
+from geococa.calibration import calibrate
 from geococa.classification import classify
 from geococa.engines import CHUNK
 from geococa.errors import GridMismatch, InputRefused, KindMismatch, ModelRefused
@@ -126,6 +128,15 @@ def test_other_products_are_refused(model):
         classify(stack().rename(y="row"), model)
     with pytest.raises(InputRefused, match="output must be"):
         classify(stack(), model, "classes")
+    with pytest.raises(KindMismatch, match="got a Dataset"):
+        classify(stack().to_dataset(name="features"), model)
+
+
+@pytest.mark.parametrize("threads", [0, -1, True, 2.0, "all"])
+def test_threads_are_a_whole_number_from_one(model, threads):
+    for call in (classify, applicability):
+        with pytest.raises(InputRefused, match="threads must be a whole number of at least 1"):
+            call(stack(), model, threads=threads)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -214,9 +225,111 @@ def test_features_on_another_scale_are_refused():
         coords={"feature": ["red", "nir"]},
     )
     classify(good, model)
-    for wrong in (good * 10_000, good / 10_000):
+    for wrong in (good * 10_000, good / 10_000, good * 100):
         with pytest.raises(ModelRefused, match="another scale"):
             classify(wrong, model)
+    shaded = good * 10_000
+    shaded[:, :10] = 0.0  # a quarter of the map says nothing of the scale
+    for wrong in (shaded, shaded.isel(y=slice(9, 13), x=slice(0, 10)).chunk({"x": 10})):
+        with pytest.raises(ModelRefused, match="another scale"):
+            classify(wrong, model).compute()
+    bright = good.copy()
+    bright[:, ::3] *= 1000.0
+    assert (classify(bright, model, "labels").values != 255).all()
+
+
+KINDS = (
+    "random_forest", "hist_gradient_boosting", "lightgbm", "xgboost", "gaussian", "minimum_distance", "spectral_angle",
+    "fraction", "unmixing", "twdtw", "rules", "calibrated",
+)  # fmt: skip
+
+
+def model_of(kind: str) -> tuple[Model, xr.DataArray]:
+    """A small model of a kind, and a stack of two years that holds everything its kind must bear."""
+    import pandas as pd
+
+    rng = np.random.default_rng(4)
+    days = (1, 60, 120, 200, 300)
+    names = [f"ndvi_d{day:03d}" for day in days] if kind == "twdtw" else ["red", "nir", "swir16", "ndvi"]
+    means = rng.uniform(0.1, 0.5, (3, len(names)))
+    y = rng.integers(0, 3, 300)
+    table = pd.DataFrame(means[y] + 0.08 * rng.normal(size=(300, len(names))), columns=names)
+    table["class"] = np.asarray(["coca", "forest", "water"])[y]
+    values = (means[rng.integers(0, 3, (2, 61, 83))] + 0.1 * rng.normal(size=(2, 61, 83, len(names)))).astype("f4")
+    values[rng.random(values.shape) < (0.4 if kind == "twdtw" else 0.03)] = np.nan
+    values[0, :3] = np.nan
+    values[1, 5, :9] = [[np.inf], [-np.inf], [3e38], [-3e38], [0.0], [-0.0], [1e-45], [5.0], [-5.0]]
+    time = np.asarray(["2020-12-31", "2021-12-31"], "datetime64[ns]")
+    coords = {"feature": names, "time": time}
+    features = xr.DataArray(np.moveaxis(values, -1, 1).copy(), dims=("time", "feature", "y", "x"), coords=coords)
+    options = {
+        "random_forest": {"n_estimators": 9}, "hist_gradient_boosting": {"max_iter": 9}, "lightgbm": {"n_estimators": 9},
+        "xgboost": {"n_estimators": 9}, "gaussian": {"rejection": 0.01}, "minimum_distance": {"rejection": 0.05},
+        "spectral_angle": {"rejection_angle_rad": 0.3}, "fraction": {"n_estimators": 9, "mixtures": 400},
+        "twdtw": {"rejection": 0.05},
+    }  # fmt: skip
+    if kind == "rules":
+        tree = {"test": "ndvi < 0.3", "yes": {"class": "water"}, "no": {"class": "coca"}}
+        return Model.from_rules({"classes": ["coca", "water"], "tree": tree}), features
+    if kind == "calibrated":
+        return calibrate(train(table[::2], names, n_estimators=9), table[1::2]), features
+    return train(table, names, method=kind, threads=1, **options.get(kind, {})), features
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_model_gives_the_same_bytes_from_arrays_dask_blocks_and_threads(kind):
+    model, features = model_of(kind)
+    inner = {"y": slice(7, 40), "x": slice(11, 72)}
+    lazy = features.chunk({"time": 1, "feature": 3, "y": 17, "x": 29})
+    for output in (None, "labels"):
+        whole = classify(features, model, output, threads=1)
+        assert classify(features, model, output, threads=3).identical(whole)
+        assert classify(lazy, model, output).compute().identical(whole)
+        assert classify(features.isel(feature=slice(None, None, -1)), model, output).identical(whole)
+        assert classify(features.isel(inner), model, output).identical(whole.isel(inner))
+        assert classify(features[1], model, output).identical(whole[1].transpose(*whole.dims[1:]))
+    assert len(np.unique(whole)) >= 3
+    shares = classify(features, model).values
+    assert np.array_equal(np.isnan(shares[:, 0]), whole.values == 255)
+    assert ((shares >= 0) & (shares <= 1) | np.isnan(shares)).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_gives_the_maps_of_classify_for_every_kind_of_model_blocks_and_threads(kind, small_archive, tmp_path):
+    from geococa.pipeline import land_cover_of, run_tile, sample_table, yearly_features
+    from geococa.recipe import Recipe
+    from geococa.samples import read_samples
+    from geococa.tiles import find_tiles, open_tile, read_raster
+
+    sections = Recipe.read(small_archive / "recipe.toml").model_dump()
+    series = {"names": [], "series": ["ndvi"], "series_step_days": 60}
+    sections["features"] = series if kind == "twdtw" else {"names": ["red", "nir", "swir16", "swir22", "ndvi"]}
+    sections["model"]["method"] = "twdtw" if kind == "twdtw" else "random_forest"
+    sections["labels"] |= {"min_area_ha": 0.0, "transitions": "persistence"}
+    recipe, tiles = Recipe.model_validate(sections), find_tiles(small_archive)
+    if kind == "rules":
+        model = model_of(kind)[0]
+    else:
+        table = sample_table(tiles, read_samples(small_archive / "samples.gpkg"), recipe)
+        table = table[table["class"].isin(["coca", "forest", "water"])] if kind == "unmixing" else table
+        names = [name for name in table.columns if name.startswith("ndvi_d")] or list(recipe.features.names)
+        options = {"calibration": "sigmoid", "calibration_block_m": 100.0} if kind == "calibrated" else {}
+        options |= {"rejection": 0.01} if kind == "gaussian" else {}
+        model = train(table, names, method="random_forest" if kind == "calibrated" else kind, seed=1, **options)
+    digests = []
+    for block, threads in ((32, 1), (45, 3), (4096, 2)):
+        blocks = recipe.model_copy(update={"run": recipe.run.model_copy(update={"block_px": block})})
+        done = run_tile(tiles[0], blocks, model, tmp_path / str(block), threads=threads)
+        digests.append([path.read_bytes() for path in sorted((tmp_path / str(block)).glob("*.tif"))])
+    assert digests[0] == digests[1] == digests[2]
+    features, _ = yearly_features(open_tile(tiles[0].path, bands=recipe.bands_needed()), recipe)
+    lazy = features.chunk({"time": 1, "feature": 2, "y": 37, "x": 41})
+    for stack_ in (features, lazy):
+        whole = land_cover_of(stack_, model, recipe).compute()
+        for i, year in enumerate(done.years):
+            assert np.array_equal(read_raster(done.maps[year]).values, whole.values[i])
 
 
 def test_rejected_pixels_are_unclassified_and_not_unobserved():

@@ -5,11 +5,16 @@ from __future__ import annotations
 import io
 import json
 
+import geopandas
+import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from click.testing import CliRunner
 
 from geococa.cli import main
+from geococa.legend import as_land_cover
+from geococa.tiles import find_tiles, write_cog
 
 
 @pytest.fixture
@@ -84,6 +89,60 @@ def test_an_archive_goes_from_init_to_public_files_by_commands_alone(call, small
     public = call("publish", out, "--to", tmp_path / "public")
     assert public.exit_code == 0, public.stderr
     assert all("RESTRICTED" not in line for line in public.stdout.splitlines())
+
+
+def test_a_sample_is_drawn_labelled_by_two_settled_and_assessed_by_commands_alone(call, small_archive, tmp_path):
+    found = find_tiles(small_archive)[0]
+    rng = np.random.default_rng(0)
+    codes = np.where(rng.random(found.grid.shape) < 0.1, 1, 2).astype(np.uint8)
+    labels = as_land_cover(found.grid.attach(xr.DataArray(codes, dims=("y", "x"))), {1: "coca", 2: "forest"})
+    land_cover = write_cog(labels, tmp_path / "map.tif")
+    points, page = tmp_path / "points.gpkg", tmp_path / "sheet.html"
+    done = call("sample", land_cover, "--target-se", "3", "--design", "simple", "--out", points)
+    assert done.exit_code == 0, done.stderr
+    assert "standard error" in done.stderr
+    unlike = call("sample", land_cover, "--land-cover", "cocca", "--out", tmp_path / "x.gpkg")
+    assert unlike.exit_code == 2
+    assert "no class 'cocca'" in unlike.stderr
+    assert call("sample", land_cover, "--out", tmp_path / "x.csv").exit_code == 2
+    dated = tmp_path / "new folder" / "dated.gpkg"
+    parks = ["--zones", small_archive / "parks.gpkg", "--target-se", "3", "--design", "simple", "--year", "2020"]
+    assert call("sample", land_cover, *parks, "--out", dated).exit_code == 0
+    inside = geopandas.read_file(dated)
+    assert set(inside["year"]) == {2020}
+    # less ground takes fewer points for the same standard error
+    assert len(inside) < len(geopandas.read_file(points))
+    few = tmp_path / "few.gpkg"
+    assert call("sample", land_cover, "--count", "8", "--design", "simple", "--out", few).exit_code == 0
+    tile = small_archive / found.tile
+    recipe = ["--recipe", small_archive / "recipe.toml", "--classes", "coca,forest"]
+    done = call("sheet", tile, "--samples", few, *recipe, "--window", "100", "--out", page)
+    assert done.exit_code == 0, done.stderr
+    assert page.read_text(encoding="utf-8").count("<img") == 8 * 3
+    drawn = geopandas.read_file(points)
+    labels = pd.DataFrame({"id": drawn["id"], "class": drawn["stratum"]})
+    labels.to_csv(tmp_path / "ana.csv", index=False)
+    labels.assign(**{"class": ["coca", *labels["class"].iloc[1:]]}).to_csv(tmp_path / "luz.csv", index=False)
+    labels.head(1).assign(**{"class": "coca"}).to_csv(tmp_path / "eva.csv", index=False)
+    both = ["--labels", tmp_path / "ana.csv", "--labels", tmp_path / "luz.csv"]
+    settled = tmp_path / "settled.gpkg"
+    done = call("settle", points, *both, "--arbiter", tmp_path / "eva.csv", "--out", settled, "--json")
+    assert done.exit_code == 0, done.stderr
+    assert "0 in dispute" in done.stderr
+    assert json.loads(done.stdout)[0]["agreement"] > 0.9
+    done = call("sheet", tile, "--samples", settled, *recipe, "--only-open", "--out", tmp_path / "disputes.html")
+    assert done.exit_code == 2
+    assert "nothing left to label" in done.stderr
+    done = call("assess", land_cover, "--samples", settled, "--json")
+    assert done.exit_code == 0, done.stderr
+    whole = {row["class"]: row for row in json.loads(done.stdout)}
+    assert whole["coca"]["ci_low_ha"] <= whole["coca"]["area_ha"] <= whole["coca"]["ci_high_ha"]
+    done = call("assess", land_cover, "--samples", settled, "--zones", small_archive / "parks.gpkg", "--json")
+    assert done.exit_code == 0, done.stderr
+    assert {row["status"] for row in json.loads(done.stdout)} <= {"estimated", "rough", "not estimable"}
+    done = call("assess", land_cover, "--samples", small_archive / "validation.gpkg")
+    assert done.exit_code == 4
+    assert "say which of them" in done.stderr
 
 
 def test_one_flipped_bit_is_found_by_verify(call, small_archive, tmp_path):

@@ -71,11 +71,15 @@ class TestDates:
         features = spectral_features(annual, ["red", "ndvi"])
         assert features.feature.values.tolist() == ["red", "ndvi"]
         again = composite(annual.drop_vars("spatial_ref").assign_attrs(kind="reflectance"))
-        assert [name for name in again.data_vars if name in annual and again[name].dtype == np.float32] == list(BANDS)
+        assert set(again.data_vars) == {*BANDS, "observations", "date_used", "age_days"}
 
-    def test_ages_belong_to_windows_only(self):
-        assert "age_days" not in composite(series_of(THREE_YEARS))
-        assert "fallback_observations" not in composite(series_of(THREE_YEARS), cutoff="12-31")
+    def test_without_a_cutoff_the_age_counts_to_31_december(self):
+        plain, dated = composite(series_of(THREE_YEARS)), composite(series_of(THREE_YEARS), cutoff="12-31")
+        np.testing.assert_array_equal(plain.age_days.values, dated.age_days.values)
+        expected = (plain.time.values[:, None, None] - plain.date_used.values) / np.timedelta64(1, "D")
+        np.testing.assert_array_equal(plain.age_days.values, expected.astype("float32"))
+        assert plain.age_days.dtype == np.float32
+        assert "fallback_observations" not in dated
 
 
 class TestWindow:
@@ -159,7 +163,12 @@ class TestWindow:
             {"cutoff": "12-31", "window_days": 0},
             {"cutoff": "12-31", "window_days": 1.5},
             {"cutoff": "12-31", "fallback_days": -1},
-            {"half_life_days": 30, "reducer": "geomedian"},
+            {"half_life_days": 30, "reducer": "p25"},
+            {"half_life_days": 30, "reducer": "max_ndvi"},
+            {"after_days": 10},
+            {"cutoff": "12-31", "after_days": -1},
+            {"cutoff": "12-31", "after_days": 0.5},
+            {"cutoff": "12-31", "after_days": 367},
             {"half_life_days": 0},
             {"scores": {"day": 1}},
             {"scores": {"fog": 1}, "reducer": "bap"},
@@ -172,9 +181,35 @@ class TestWindow:
         with pytest.raises(InputRefused):
             composite(series_of(THREE_YEARS), **options)
 
+    def test_later_dates_count_only_where_they_are_asked_for(self):
+        dates = ["2020-12-20", "2021-01-09", "2021-01-11"]
+        series = one_pixel([0.1, 0.3, 0.9], dates)
+        settings = {"cutoff": "12-31", "window_days": 60, "reducer": "mean", "years": [2020]}
+        assert float(composite(series, **settings).red[0, 0, 0]) == np.float32(0.1)
+        later = composite(series, after_days=10, **settings)
+        assert float(later.red[0, 0, 0]) == pytest.approx(0.2)
+        assert int(later.observations[0, 0, 0]) == 2
+        assert later.attrs["after_days"] == 10
+        only = composite(series.isel(time=[1]), after_days=10, **settings)
+        assert float(only.age_days[0, 0, 0]) == -9.0
+
+    def test_a_later_date_weighs_as_much_as_one_as_far_before(self):
+        series = one_pixel([0.1, 0.3], ["2020-12-21", "2021-01-10"])
+        settings = {"cutoff": "12-31", "after_days": 10, "years": [2020], "reducer": "mean"}
+        assert float(composite(series, half_life_days=5, **settings).red[0, 0, 0]) == pytest.approx(0.2)
+        near = composite(one_pixel([0.1, 0.3], ["2020-12-21", "2021-01-05"]), half_life_days=5, **settings)
+        assert float(near.red[0, 0, 0]) == pytest.approx((0.1 + 2 * 0.3) / 3, abs=1e-7)
+
+    def test_a_date_after_one_cutoff_may_serve_the_next_year_too(self):
+        annual = composite(one_pixel([0.2], ["2021-01-05"]), cutoff="12-31", after_days=30)
+        assert annual.time.dt.year.values.tolist() == [2021]
+        both = composite(one_pixel([0.1, 0.2], ["2020-12-01", "2021-01-05"]), cutoff="12-31", after_days=30)
+        assert both.observations.values.ravel().tolist() == [2, 1]
+
     def test_a_leap_year_is_no_day_longer_than_its_window(self):
         assert window_of("03-01", None) == Window(3, 1)
-        first, _ = Window(3, 1).reach(2020)
+        _, first, last = Window(3, 1).reach(2020)
+        assert last == Window(3, 1).cutoff(2020)
         assert Window(3, 1).cutoff(2020) - first == 365
 
 
@@ -205,6 +240,66 @@ class TestWeights:
         assert float(composite(one_pixel(values, dates)).red[0, 0, 0]) == np.float32(0.1)
         weighted = composite(one_pixel(values, dates), half_life_days=60)
         assert float(weighted.red[0, 0, 0]) == np.float32(0.5)
+
+    @pytest.mark.parametrize("reducer", ["geomedian", "medoid"])
+    def test_equal_weights_change_nothing_and_a_short_half_life_gives_the_latest_date(self, reducer):
+        series = series_of(THREE_YEARS, missing=0.3)
+        plain = composite(series, reducer=reducer)
+        wide = composite(series, reducer=reducer, half_life_days=1e15)
+        for band in BANDS:
+            np.testing.assert_allclose(wide[band].values, plain[band].values, atol=1e-6)
+        short = composite(series, reducer=reducer, half_life_days=1.0)
+        for band in BANDS:
+            found, last = short[band].sel(time="2021-12-31").values, _last(series[band].sel(time="2021").values)
+            np.testing.assert_allclose(found, last, atol=2e-5)
+
+    def test_the_weighted_medoid_has_the_least_weighted_sum_of_distances(self):
+        series = series_of(THREE_YEARS, missing=0.2)
+        annual = composite(series, reducer="medoid", half_life_days=45)
+        stack, weights, days = _year(series, 2021, 45)
+        for row, col in ((0, 0), (5, 9), (23, 29), (11, 4)):
+            spectra = stack[:, :, row, col]
+            sums = [
+                np.nansum(weights * np.linalg.norm(spectra - one, axis=1)) if np.isfinite(one).all() else np.inf
+                for one in spectra
+            ]
+            assert annual.date_used.sel(time="2021-12-31").values[row, col] == days[int(np.argmin(sums))]
+
+    def test_the_weighted_geomedian_has_the_least_weighted_sum_of_distances(self):
+        optimise = pytest.importorskip("scipy.optimize")
+        series = series_of(THREE_YEARS, missing=0.2)
+        annual = composite(series, reducer="geomedian", half_life_days=45)
+        stack, weights, _ = _year(series, 2021, 45)
+        for row, col in ((0, 0), (5, 9), (23, 29), (11, 4)):
+            spectra = stack[:, :, row, col]
+            seen = np.isfinite(spectra).all(axis=1)
+
+            def total(point, seen=seen, spectra=spectra):
+                return float((weights[seen] * np.linalg.norm(spectra[seen] - point, axis=1)).sum())
+
+            found = np.array([float(annual[band].sel(time="2021-12-31")[row, col]) for band in BANDS])
+            best = optimise.minimize(total, found, method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-13})
+            assert total(found) <= best.fun + 5e-6  # a twentieth of a digital number
+
+    def test_two_dates_give_their_weighted_mean(self):
+        series = one_pixel([0.1, 0.4], ["2020-12-01", "2020-12-31"])
+        annual = composite(series, reducer="geomedian", cutoff="12-31", half_life_days=30)
+        assert float(annual.red[0, 0, 0]) == pytest.approx((0.1 + 2 * 0.4) / 3, abs=1e-7)
+
+    def test_dates_far_from_the_cutoff_still_count_where_there_are_no_others(self):
+        dates = ["2019-01-01", "2019-01-20", "2019-02-09"]
+        options = {"cutoff": "12-31", "fallback_days": 800, "min_observations": 3, "half_life_days": 2, "years": [2020]}
+        for reducer in ("median", "mean", "geomedian", "medoid"):
+            annual = composite(one_pixel([0.1, 0.2, 0.4], dates), reducer=reducer, **options)
+            assert float(annual.red[0, 0, 0]) == pytest.approx(0.4, abs=1e-3), reducer
+
+
+def _year(series, year, half_life):
+    """Spectra (time, band, y, x), weights and days of a year."""
+    part = series.sel(time=str(year))
+    days = part.time.values.astype("datetime64[D]")
+    distance = (np.datetime64(f"{year}-12-31") - days) / np.timedelta64(1, "D")
+    return np.stack([part[b].values for b in BANDS], axis=1).astype(float), 0.5 ** (distance / half_life), days
 
 
 def _last(stack):
@@ -253,9 +348,10 @@ class TestLazy:
             eager = composite(series, reducer=reducer, cloud_distance_m=60, **WINDOWED)
             xr.testing.assert_identical(lazy.compute(scheduler="synchronous"), eager)
 
-    @pytest.mark.parametrize("options", [{"half_life_days": 40}, {"reducer": "mean", "half_life_days": 40}])
-    def test_lazy_weights_equal_eager_ones(self, options):
+    @pytest.mark.parametrize("reducer", ["median", "mean", "geomedian", "medoid"])
+    def test_lazy_weights_equal_eager_ones(self, reducer):
         series = series_of(THREE_YEARS)
+        options = {"reducer": reducer, "half_life_days": 40, "cutoff": "11-30", "after_days": 40}
         lazy = composite(series.chunk({"time": 4, "y": 7, "x": 9}), **options)
         xr.testing.assert_identical(lazy.compute(scheduler="synchronous"), composite(series, **options))
 

@@ -281,6 +281,51 @@ def test_a_regressor_needs_class_names():
         Model.from_estimator(fitted, features=BANDS)
 
 
+def test_models_of_fractions_say_where_they_apply():
+    from sklearn.ensemble import RandomForestRegressor
+
+    table = mixed(500)
+    fitted = RandomForestRegressor(5, random_state=0).fit(table[BANDS].to_numpy(), fraction_of(table))
+    bare = Model.from_estimator(fitted, features=BANDS, classes=CLASSES)
+    with pytest.raises(ModelRefused, match="training=table"):
+        coca.applicability(stack(), bare)
+    models = [
+        Model.from_estimator(fitted, features=BANDS, classes=CLASSES, training=table),
+        bare.with_training_data(table),
+        coca.train(table, method="fraction", n_estimators=5),
+        coca.train(pure(), BANDS, method="fraction", n_estimators=5, mixtures=500),
+        coca.train(pure(), BANDS, method="unmixing"),
+    ]
+    assert models[0].sha256 == models[1].sha256
+    features = stack()
+    features[0, :, 3, 4] = 0.9
+    for model in models:
+        found = coca.applicability(features, model)
+        seen = np.isfinite(features.values).all(axis=1)
+        assert np.array_equal(found["inside"].values != 255, seen)
+        assert (found["inside"].values[seen] == 1).mean() > 0.5
+        assert found["inside"].values[0, 3, 4] == 0
+        assert found["outside_share"].values[0, 3, 4] == 1
+
+
+@pytest.mark.parametrize("method", ["fraction", "unmixing"])
+def test_the_summary_of_a_model_of_fractions_counts_rows_of_one_class(method, tmp_path):
+    samples = pure()
+    model = coca.train(samples, BANDS, method=method, **({"n_estimators": 5} if method == "fraction" else {}))
+    table = model.summary()
+    found = table.pivot_table(values="mean", index="class", columns="feature")[BANDS].to_numpy()
+    assert np.allclose(found, samples.groupby("class")[BANDS].mean().to_numpy(), atol=0.004)
+    counts = table.groupby("class")["samples"].first().to_numpy(dtype=float)
+    # members of a mixture may be of one class
+    whole = fraction_of(
+        mixture_table(
+            samples, BANDS, pure_share=0.0 if method == "unmixing" else 0.4, rows=2000 if method == "unmixing" else 6000
+        )
+    )
+    assert counts.sum() == (whole.max(axis=1) > 0.999).sum() + (len(samples) if method == "unmixing" else 0)
+    assert coca.read_model(model.write(tmp_path / "m")).sha256 == model.sha256
+
+
 @pytest.mark.parametrize("target", [lambda f: 2 * f, lambda f: f - 0.5, lambda f: f[:, :2]])
 def test_a_regressor_of_something_else_than_fractions_is_refused(target):
     from sklearn.ensemble import RandomForestRegressor

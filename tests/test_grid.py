@@ -76,6 +76,50 @@ def test_a_crs_that_is_none_is_refused():
         Grid("EPSG:0", (1, 0, 0, 0, -1, 0), (2, 2))
 
 
+@pytest.mark.parametrize("what", [None, [1], np.zeros((2, 2)), "map.tif"], ids=lambda value: type(value).__name__)
+def test_what_is_no_array_is_refused_by_name(what):
+    for call in (Grid.from_xarray, UTM.attach):
+        with pytest.raises(GridMismatch, match=type(what).__name__):
+            call(what)
+    with pytest.raises(GridMismatch, match="Grid to compare"):
+        UTM.same_as(what)
+
+
+@pytest.mark.parametrize(
+    ("transform", "shape", "message"),
+    [
+        (None, (2, 2), "transform"),
+        ((1, 2), (2, 2), "transform"),
+        ("abcdef", (2, 2), "transform"),
+        ((1, 0, 0, 0, -1, 0), None, "shape"),
+        ((1, 0, 0, 0, -1, 0), (2,), "shape"),
+        ((1, 0, 0, 0, -1, 0), (2, 2, 2), "shape"),
+        ((1, 0, 0, 0, -1, 0), (2.5, 2), "shape"),
+        ((1, 0, 0, 0, -1, 0), (float("nan"), 2), "shape"),
+        ((1, 0, 0, 0, -1, 0), (-1, 2), "shape"),
+    ],
+)
+def test_numbers_that_make_no_grid_are_refused(transform, shape, message):
+    with pytest.raises(InputRefused, match=message):
+        Grid("EPSG:32618", transform, shape)
+
+
+def test_whole_numbers_may_come_as_floats():
+    assert Grid("EPSG:32618", (1, 0, 0, 0, -1, 0), (np.float64(3), np.int16(4))).shape == (3, 4)
+
+
+@pytest.mark.parametrize("rows", [5, "x", (1, 2, 3, 4), (0, 20, 2), slice(None, None, 2)])
+def test_rows_that_are_no_range_are_refused(rows):
+    with pytest.raises(InputRefused, match="rows"):
+        UTM.cell_area_ha(rows)
+
+
+@pytest.mark.parametrize(("size", "halo"), [(0, 0), (5, -1)])
+def test_blocks_without_cells_are_refused(size, halo):
+    with pytest.raises(InputRefused, match="blocks"):
+        next(UTM.blocks(size, halo))
+
+
 # Shape -----------------------------------------------------------------------------------------------------------------
 
 
@@ -196,3 +240,45 @@ def test_rows_beyond_the_pole_are_refused():
 def test_a_compound_crs_uses_its_horizontal_part():
     grid = Grid("EPSG:4326+5773", (1, 0, -75, 0, -1, 1), (1, 1))
     assert grid.cell_area_ha()[0, 0] == pytest.approx(1230846.4, abs=0.05)
+
+
+@pytest.mark.parametrize(("size", "halo"), [(None, 0), ("a", 0), (1.5, 0), (5, None), (5, 1.5), (0, 0), (5, -1)])
+def test_blocks_of_no_size_are_refused(size, halo):
+    with pytest.raises(InputRefused, match="blocks have a side"):
+        list(Grid("EPSG:32618", (10, 0, 0, 0, -10, 0), (20, 20)).blocks(size, halo))
+
+
+def test_windows_and_tolerances_are_numbers():
+    grid = Grid("EPSG:32618", (10, 0, 0, 0, -10, 0), (20, 20))
+    for window in (("a", 1, 1, 1), (0, 1.5, 0, 2), (None, 3, 0, 3)):
+        with pytest.raises(InputRefused, match="whole rows"):
+            grid.window(*window)
+    assert grid.window(np.int64(2), np.int32(5), 0, 9).shape == (3, 9)
+    for tolerance in ("a", None, -1, float("nan")):
+        with pytest.raises(InputRefused, match="tolerance"):
+            grid.same_as(grid, tolerance=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("attrs", "x", "message"),
+    [
+        ({"GeoTransform": "a b c"}, None, "six numbers"),
+        ({"GeoTransform": "1 2 3"}, [0.5, 1.5], "six numbers"),
+        ({}, ["a", "b"], "must be numbers"),
+        ({}, np.array(["2020", "2021"], "datetime64[ns]"), "must be numbers"),
+        ({"crs_wkt": "foo"}, [0.5, 1.5], "not a coordinate reference system"),
+    ],
+)
+def test_arrays_with_broken_grids_are_refused(attrs, x, message):
+    grid = Grid("EPSG:32618", (1, 0, 0, 0, -1, 2), (2, 2))
+    mapping = xr.DataArray(0, attrs={"crs_wkt": grid.crs.to_wkt()} | attrs)
+    array = xr.DataArray(np.ones((2, 2)), dims=("y", "x"), coords={"spatial_ref": mapping})
+    array = array if x is None else array.assign_coords(x=x, y=[1.5, 0.5])
+    with pytest.raises(GridMismatch, match=message):
+        Grid.from_xarray(array)
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (5, 0), (0, 0), (1, 1)])
+def test_grids_of_no_cells_are_read_back(shape):
+    grid = Grid("EPSG:32618", (10, 0, 600, 0, -10, 900), shape)
+    assert Grid.from_xarray(grid.attach(xr.DataArray(np.zeros(shape), dims=("y", "x")))) == grid

@@ -183,6 +183,51 @@ def test_xgboost_that_stopped_early_is_cut_at_its_best_round():
     assert_same_answers(estimator, model, held_X, 1e-6)
 
 
+def test_xgboost_that_a_callback_stopped_early_is_cut_there_too():
+    import xgboost
+
+    X, y = training_pixels(2000, 2)
+    held = training_pixels(500, 2, seed=9)
+    stop = xgboost.callback.EarlyStopping(rounds=2)
+    estimator = xgboost.XGBClassifier(n_estimators=200, learning_rate=1.0, callbacks=[stop], n_jobs=1, random_state=0)
+    estimator.fit(X, y, eval_set=[held], verbose=False)
+    assert estimator.early_stopping_rounds is None
+    assert estimator.best_iteration + 1 < estimator.get_booster().num_boosted_rounds()
+    model = Model.from_estimator(estimator, features=FEATURES, classes=CLASSES[:2])
+    assert_same_answers(estimator, model, held[0], 1e-6)
+
+
+def test_xgboost_with_a_number_for_missing_is_refused():
+    import xgboost
+
+    X, y = training_pixels(300, 2)
+    estimator = fit(xgboost.XGBClassifier(n_estimators=2, missing=-9999, n_jobs=1), X, y)
+    with pytest.raises(ModelRefused, match="missing=-9999 can't be converted"):
+        Model.from_estimator(estimator, features=FEATURES, classes=CLASSES[:2])
+
+
+@pytest.mark.parametrize("split_on", [True, False])
+def test_categories_of_histogram_boosting_are_refused_even_where_no_tree_uses_them(split_on):
+    # its trees number the features anew, categories first: read as they stand, they would ask the wrong features
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    X, y = training_pixels(600, 2)
+    X[:, 3] = np.random.default_rng(0).integers(0, 3, len(X))
+    target = (X[:, 3] == 1).astype(int) if split_on else y
+    boosting = HistGradientBoostingClassifier(max_iter=2, max_depth=1, categorical_features=[3])
+    with pytest.raises(ModelRefused, match="categorical_features"):
+        Model.from_estimator(fit(boosting, X, target), features=FEATURES, classes=CLASSES[:2])
+
+
+def test_values_that_are_missing_only_in_the_map_go_where_the_source_sends_them():
+    for name in ("hist_gradient_boosting", "lightgbm", "xgboost"):
+        estimator, model = converted(name, 3)
+        X = training_pixels(5000, 2, seed=4)[0]
+        X[np.random.default_rng(1).random(X.shape) < 0.2] = np.nan
+        X[:3] = np.nan
+        assert_same_answers(estimator, model, X, 1e-6 if name == "xgboost" else 1e-12)
+
+
 def test_class_names_in_another_order_become_the_order_of_the_model():
     X, y = training_pixels(1000, 2)
     estimator = fitted("random_forest", 2).fit(X, np.asarray(["forest", "coca"])[y])
@@ -368,10 +413,10 @@ def test_an_unpacking_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatc
 def _must_be_refused_or_harmless(path) -> str:
     try:
         model = read_model(path)
+        X = np.random.default_rng(0).normal(size=(50, len(model.features)))
+        probabilities = model.predict_proba(X)  # a training range of other numbers makes X seem on another scale
     except ModelRefused:
         return "refused"
-    X = np.random.default_rng(0).normal(size=(50, len(model.features)))
-    probabilities = model.predict_proba(X)
     assert np.isfinite(probabilities).all()
     assert (probabilities >= 0).all()
     assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-6)
@@ -468,6 +513,31 @@ def test_damaged_files_are_refused_or_predict_within_bounds(file_bytes, tmp_path
 def test_thousands_of_damaged_files_are_refused_or_predict_within_bounds(file_bytes, tmp_path):
     found = _damage_many(file_bytes, tmp_path, 5000)
     assert found["refused"] > 2500
+
+
+@pytest.mark.parametrize("kept", ["summary", "points"])
+def test_a_file_that_lost_its_training_range_is_refused(kept, file_bytes, tmp_path):
+    header, arrays = opened(file_bytes["gaussian"])
+    del arrays["training_range"]
+    if kept == "summary":
+        del header["training_set"], arrays["training_points"], arrays["training_scaling"]
+    else:
+        del arrays["summary_count"], arrays["summary_values"]
+    (tmp_path / "m").write_bytes(resealed(header, model_file._pack(arrays)))
+    with pytest.raises(ModelRefused, match="training_range is missing"):
+        read_model(tmp_path / "m")
+
+
+def test_a_model_is_written_into_a_new_folder_and_never_over_a_folder(tmp_path):
+    model = Model.from_rules(RULES)
+    assert read_model(model.write(tmp_path / "new" / "deeper" / "m")).sha256 == model.sha256
+    with pytest.raises(InputRefused, match="is a folder; name a file in it"):
+        model.write(tmp_path / "new")
+    with pytest.raises(InputRefused, match="can't be written"):
+        model.write(tmp_path / "new" / "deeper" / "m" / "below")
+    with pytest.raises(InputRefused, match="path must be"):
+        read_model(None)
+    assert [path.name for path in (tmp_path / "new" / "deeper").iterdir()] == ["m"]
 
 
 @pytest.mark.parametrize(
@@ -602,6 +672,16 @@ def test_features_are_guessed_from_the_numeric_columns_only():
         (lambda t: t, {"class_weight": {"tree": 2.0}}, "class_weight"),
         (lambda t: t, {"method": "gaussian", "priors": {"coca": 1.0}}, "priors"),
         (lambda t: t, {"method": "gaussian", "rejection": 2}, "rejection"),
+        (lambda t: t, {"class_weight": {"coca": "two"}}, "class_weight"),
+        (lambda t: t, {"class_weight": [1.0, 2.0, 3.0]}, "class_weight"),
+        (lambda t: t.assign(nir="bright"), {}, "columns nir are not"),
+        (lambda t: t.assign(nir=1e300), {}, r"feature nir is 1e\+300 in row 0"),
+        (lambda t: t.replace("water", "unclassified"), {"n_estimators": 2}, "the name 'unclassified'"),
+        (lambda t: t, {"units": {"nri": "1"}}, "units is given for nri"),
+        (lambda t: t, {"scale": {"nri": "reflectance"}}, "scale is given for nri"),
+        (lambda t: t, {"units": {"nir": 1}}, "units must be a text"),
+        (lambda t: t, {"scale": ["a"] * 6}, "scale must be a text"),
+        (lambda t: t.to_dict("list"), {}, "samples must be a DataFrame"),
         (lambda t: t.assign(nir=1.0), {"method": "gaussian"}, "positive definite"),
         (lambda t: t.groupby("class").head(5), {"method": "gaussian"}, "at least 7 samples"),
     ],
@@ -715,7 +795,23 @@ def test_rules_are_read_from_toml(tmp_path):
     [
         ({"classes": ["coca"]}, "at least two"),
         ({"tree": {"class": "coca"}}, "at least one test"),
-        ({"tree": {"test": "ndvi = 3", "yes": {"class": "coca"}, "no": {"class": "water"}}}, "at least one test"),
+        ({"tree": None}, "tree must be a table.*got nothing"),
+        ({"tree": {"yes": {"class": "coca"}, "no": {"class": "water"}}}, "with 'class', or with 'test'"),
+        ({"tree": {"test": "ndvi = 3", "yes": {"class": "coca"}, "no": {"class": "water"}}}, "got 'ndvi = 3'"),
+        ({"tree": {"test": "ndvi < red", "yes": {"class": "coca"}, "no": {"class": "water"}}}, "got 'ndvi < red'"),
+        ({"tree": {"test": "0.2 < ndvi", "yes": {"class": "coca"}, "no": {"class": "water"}}}, "got '0.2 < ndvi'"),
+        (
+            {"tree": {"test": "ndvi < 1 and red > 2", "yes": {"class": "coca"}, "no": {"class": "water"}}},
+            "expected test",
+        ),
+        ({"tree": {"test": "ndvi < 3", "yes": {"class": "coca"}, "else": {"class": "water"}}}, "tree: unknown else"),
+        (
+            {"tree": {"test": "ndvi < 3", "yes": {"class": "coca", "no": {}}, "no": {"class": "water"}}},
+            "tree.yes: unknown no",
+        ),
+        ({"class": ["coca"]}, "unknown class; rules have classes, tree"),
+        ({"classes": ["coca", "water", "coca"]}, "different names"),
+        ({"classes": ["coca plot", "water"]}, "without blanks"),
         ({"tree": {"test": "ndvi < 3", "yes": {"class": "cocoa"}, "no": {"class": "water"}}}, "'cocoa' is not among"),
         ({"tree": {"test": "ndvi < 3", "yes": {"class": "coca"}}}, "tree.no must be a table"),
         ({"tree": {"test": "ndvi < 1e999", "yes": {"class": "coca"}, "no": {"class": "water"}}}, "expected test"),
@@ -725,6 +821,43 @@ def test_rules_are_read_from_toml(tmp_path):
 def test_rules_that_are_no_tree_are_refused_with_the_place(change, message):
     with pytest.raises(ModelRefused, match=message):
         Model.from_rules({**RULES, **change})
+
+
+def test_rules_that_run_in_a_circle_or_too_deep_are_refused():
+    circle: dict = {"test": "ndvi < 1", "no": {"class": "water"}}
+    circle["yes"] = circle
+    with pytest.raises(ModelRefused, match="more than 100 tests follow each other"):
+        Model.from_rules({**RULES, "tree": circle})
+
+
+def test_a_missing_value_fails_every_test_of_the_rules():
+    for sign in ("<", "<=", ">", ">="):
+        tree = {"test": f"ndvi {sign} 0.2", "yes": {"class": "coca"}, "no": {"class": "water"}}
+        model = Model.from_rules({"classes": ["coca", "water"], "tree": tree})
+        assert model.predict(np.array([[np.nan]])).tolist() == ["water"], sign
+
+
+def test_features_of_rules_may_hold_blanks():
+    tree = {"test": "red  band >= .25", "yes": {"class": "coca"}, "no": {"class": "water"}}
+    model = Model.from_rules({"classes": ["coca", "water"], "tree": tree})
+    assert model.features == ("red  band",)
+    assert model.predict(pd.DataFrame({"red  band": [0.25, 0.2]})).tolist() == ["coca", "water"]
+
+
+def test_a_file_of_rules_is_read_like_a_model(tmp_path):
+    path = tmp_path / "rules.toml"
+    path.write_text(
+        'classes = ["coca", "water"]\n[tree]\ntest = "ndvi > 0.2"\nyes.class = "coca"\nno.class = "water"\n'
+    )
+    assert read_model(path).predict(np.array([[0.3], [0.1]])).tolist() == ["coca", "water"]
+    path.write_text('classes = ["coca", "water"]\n[tree\n')
+    with pytest.raises(ModelRefused, match=r"rules\.toml: not a TOML file"):
+        read_model(path)
+    for wrong in (tmp_path / "absent.toml", tmp_path):
+        with pytest.raises(ModelRefused, match="can't be read"):
+            Model.from_rules(wrong)
+    with pytest.raises(InputRefused, match="rules must be"):
+        Model.from_rules(3)
 
 
 @pytest.mark.parametrize(
@@ -784,3 +917,168 @@ def test_what_is_no_model_is_refused_with_the_remedy(wrong):
     features = xr.DataArray(np.zeros((1, 2, 2), "f4"), dims=("feature", "y", "x"), coords={"feature": ["ndvi"]})
     with pytest.raises(ModelRefused, match="read_model"):
         classify(features, wrong)
+
+
+# guard rails of tables
+
+
+@pytest.fixture(scope="module")
+def reflectances() -> tuple[pd.DataFrame, Model]:
+    rng = np.random.default_rng(3)
+    table = pd.DataFrame(rng.uniform(0.01, 0.4, (300, 2)), columns=["red", "nir"])
+    table["class"] = np.where(table["red"] > table["nir"], "coca", "forest")
+    return table, train(table, ["red", "nir"], n_estimators=5)
+
+
+@pytest.mark.parametrize("threads", [0, -1, True, 1.5, "2"])
+def test_threads_are_a_whole_number_from_one(threads, reflectances):
+    table, model = reflectances
+    calls = (
+        lambda: model.predict(table, threads=threads),
+        lambda: model.predict_proba(table, threads=threads),
+        lambda: train(table, ["red", "nir"], threads=threads),
+        lambda: train(table, ["red", "nir"], method="fraction", threads=threads),
+        lambda: train(table, ["red", "nir"], method="gaussian", threads=threads),
+    )
+    for call in calls:
+        with pytest.raises(InputRefused, match="threads must be a whole number of at least 1"):
+            call()
+    assert np.array_equal(model.predict(table, threads=np.int64(2)), model.predict(table))
+
+
+@pytest.mark.parametrize("factor", [100, 10_000])
+@pytest.mark.parametrize("rows", [20, 300])
+def test_a_table_on_another_scale_is_refused(factor, rows, reflectances):
+    table, model = reflectances
+    wrong = table[["red", "nir"]].head(rows) * factor
+    wrong.iloc[0] = 0.0  # a few values that fit, or are missing, hide nothing
+    wrong.iloc[1] = np.nan
+    for predict in (model.predict, model.predict_proba):
+        with pytest.raises(ModelRefused, match="features red, nir are on another scale"):
+            predict(wrong)
+
+
+def test_a_model_that_rejects_says_so_of_what_is_far_from_everything(reflectances):
+    table, _ = reflectances
+    far = table[["red", "nir"]] * 500 + 3
+    assert (train(table, ["red", "nir"], method="gaussian", rejection=0.01).predict(far) == "unclassified").all()
+    with pytest.raises(ModelRefused, match="another scale"):
+        train(table, ["red", "nir"], method="gaussian").predict(far)
+
+
+def test_rows_that_are_only_unusual_are_classified(reflectances):
+    table, model = reflectances
+    bright = table[["red", "nir"]].copy()
+    bright.iloc[::3] *= 50.0  # clouds, and indices that divide by next to nothing
+    assert len(model.predict(bright)) == 300
+    assert len(model.predict(table[["red", "nir"]].head(10) * 10_000)) == 10  # too few to tell
+    still = train(table.assign(drops=0.0), ["red", "nir", "drops"], n_estimators=5)
+    assert len(still.predict(table.assign(drops=7.0))) == 300
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("method", ["gaussian", "mahalanobis", "minimum_distance", "spectral_angle", "unmixing"])
+@pytest.mark.parametrize("value", [1e39, -1e160, 1e300])
+def test_numbers_beyond_single_precision_are_not_read(method, value, reflectances):
+    table, _ = reflectances
+    model = train(table, ["red", "nir"], method=method)
+    rows = np.array([[value, 0.3], [0.1, 0.35]])
+    assert model.predict(rows).tolist()[0] == "unclassified"
+    assert model.predict(rows)[1] != "unclassified"
+    assert np.isnan(model.predict_proba(rows)).all(axis=1).tolist() == [True, False]
+    stack = xr.DataArray(rows.T[:, None], dims=("feature", "y", "x"), coords={"feature": ["red", "nir"]})
+    assert (classify(stack, model, "labels").values[0] == 255).tolist() == [True, False]
+
+
+def test_a_converted_model_given_its_training_rows_knows_its_scale(reflectances):
+    from sklearn.ensemble import RandomForestClassifier
+
+    table, _ = reflectances
+    forest = RandomForestClassifier(3, random_state=0, n_jobs=1).fit(table[["red", "nir"]], table["class"])
+    model = Model.from_estimator(forest, training=table)
+    assert model.summary()["samples"].sum() == 2 * len(table)
+    with pytest.raises(ModelRefused, match="another scale"):
+        model.predict(table[["red", "nir"]] * 10_000)
+    assert len(Model.from_estimator(forest).predict(table[["red", "nir"]] * 10_000)) == len(table)
+
+
+def test_the_documentation_names_every_array_and_its_rules_can_be_read():
+    import re
+    import tomllib
+    from pathlib import Path
+
+    from geococa.model_checks import _KINDS
+    from geococa.model_parts import PART_ARRAYS
+
+    text = (Path(__file__).parent.parent / "docs" / "models.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(\w+)`", text))
+    assert {name for arrays in _KINDS.values() for name in arrays} | set(PART_ARRAYS) <= named
+    rules = tomllib.loads(re.search(r"```toml\n(.*?)```", text, re.DOTALL)[1])
+    model = Model.from_rules(rules)
+    assert model.predict(np.array([[0.1, 0.3], [0.5, 0.2], [0.5, 0.1]])).tolist() == ["water", "coca", "forest"]
+
+
+# the command line
+
+
+def geococa(*arguments):
+    from click.testing import CliRunner
+
+    from geococa.cli import main
+
+    return CliRunner().invoke(main, ["-q", *map(str, arguments)])
+
+
+@pytest.mark.slow
+def test_a_new_user_trains_and_classifies(small_archive, tmp_path):
+    text = (small_archive / "recipe.toml").read_text(encoding="utf-8")
+    # the simulated landscape is small: blocks of 1 km would leave classes without a sample to train with
+    options = "options = { n_estimators = 5, calibration_block_m = 100.0 }"
+    calibrated = text.replace("seed = 7", f'seed = 7\ncalibration = "sigmoid"\n{options}', 1)
+    (small_archive / "calibrated.toml").write_text(calibrated, encoding="utf-8")
+    path = tmp_path / "new" / "coca.model"
+    done = geococa("train", small_archive, "--recipe", small_archive / "calibrated.toml", "--out", path)
+    assert done.exit_code == 0, done.output
+    assert read_model(path).calibration.method == "sigmoid"
+    rules = tmp_path / "rules.toml"
+    rules.write_text(
+        'classes = ["coca", "forest"]\n[tree]\ntest = "ndvi < 0.7"\nyes.class = "coca"\nno.class = "forest"\n'
+    )
+    tile = next(path for path in sorted(small_archive.iterdir()) if path.is_dir())
+    how = ("--recipe", small_archive / "recipe.toml", "--model")
+    mapped = geococa("classify", tile, *how, rules, "--out", tmp_path / "maps", "--threads", 1)
+    assert mapped.exit_code == 0, mapped.output
+    assert len(list((tmp_path / "maps").glob("*_land_cover.tif"))) == 3
+    damaged = tmp_path / "damaged.model"
+    damaged.write_bytes(path.read_bytes()[:3000])
+    for model, out, words in (
+        (damaged, "a", "damaged"),
+        (tmp_path / "absent.model", "b", "can't be read"),
+        (small_archive / "samples.gpkg", "c", "not a geococa model file"),
+        (small_archive / "recipe.toml", "d", "rules have classes, tree here"),
+        (rules, "rules.toml", "choose another output folder"),
+    ):
+        refused = geococa("classify", tile, *how, model, "--out", tmp_path / out)
+        assert refused.exit_code == 4, refused.output
+        assert words in refused.output
+        assert refused.output.startswith("error: ")
+        assert not (tmp_path / out).is_dir()
+
+
+def test_a_training_that_can_not_be_is_refused_in_one_line(small_archive, tmp_path):
+    text = (small_archive / "recipe.toml").read_text(encoding="utf-8")
+    for old, new, code, words in (
+        ('method = "random_forest"', 'method = "forest"', 2, "known are random_forest"),
+        ('samples = "samples.gpkg"', 'samples = "none.gpkg"', 4, "no samples at"),
+        ('"swir22",', '"swir99",', 4, "has no band swir99"),
+        ("seed = 7", "seed = 7\noptions = { n_tree = 5 }", 4, "unknown options n_tree"),
+    ):
+        assert old in text
+        (small_archive / "wrong.toml").write_text(text.replace(old, new, 1), encoding="utf-8")
+        done = geococa("train", small_archive, "--recipe", small_archive / "wrong.toml", "--out", tmp_path / "m")
+        assert done.exit_code == code, done.output
+        assert words in done.output
+    done = geococa("train", small_archive, "--recipe", small_archive / "recipe.toml", "--out", tmp_path)
+    assert done.exit_code == 2
+    assert "name a file in it" in done.output
+    assert list(tmp_path.iterdir()) == []

@@ -62,6 +62,10 @@ def test_a_pixel_without_a_clear_date_stays_unobserved(trained, tmp_path):
         labels = read_raster(done.maps[year]).values
         assert (labels[seen < 2] == 255).all()
         assert (labels[seen >= 2] != 255).all()
+        # the dates behind a map are told for what was seen, whether or not there is a cut-off date
+        age = read_raster(done.ages[year]).values
+        assert (np.isfinite(age) == (seen >= 2)).all()
+        assert ((age[seen >= 2] >= 0) & (age[seen >= 2] <= 365)).all()
 
 
 def test_a_year_without_scenes_is_all_unobserved(trained, tmp_path):

@@ -12,6 +12,8 @@ from geococa.offset_steps import find_steps
 from geococa.radiometry import check_radiometry
 from geococa.reflectance import clear_sky, to_reflectance
 from geococa.tiles import open_tile
+from tests.offset_scenes import FAULTS as SCENE_FAULTS
+from tests.offset_scenes import make
 from tests.offset_series import FAULTS, Series, simulate
 
 # --- simulated series ------------------------------------------------------------------------------
@@ -38,9 +40,45 @@ def test_faults_of_every_kind_are_found_and_faultless_series_pass():
 
 @pytest.mark.slow
 def test_of_300_series_99_percent_of_the_faults_are_found_and_at_most_1_percent_accused_falsely():
-    caught, accused = _rates(range(300))
+    caught, accused = _rates(range(60_000, 60_300))
     assert caught >= 0.99
     assert accused <= 0.01
+
+
+def _image_rates(seeds) -> tuple[float, float]:
+    """The same for small images of places, see `tests.offset_scenes`; faults that nobody can see are left out."""
+    caught, accused = [], []
+    for seed in seeds:
+        case = make(seed, SCENE_FAULTS[seed % len(SCENE_FAULTS)])
+        if case.seeable:
+            caught.append(_refused(case))
+        accused.append(_refused(make(seed)))
+    assert len(caught) > 0.95 * len(accused)
+    return float(np.mean(caught)), float(np.mean(accused))
+
+
+def _refused(case) -> bool:
+    table = check_radiometry(case.scenes, where=case.where, on_conflict="report")
+    return not table["verdict"].isin(["agrees", "not checked"]).all()
+
+
+def test_faults_of_images_of_other_places_and_sensors_are_found():
+    caught, accused = _image_rates(range(7000, 7024))
+    assert caught >= 23 / 24
+    assert accused <= 1 / 24
+
+
+@pytest.mark.slow
+def test_of_300_series_of_images_99_percent_of_the_faults_are_found_and_at_most_1_percent_accused_falsely():
+    caught, accused = _image_rates(range(40_000, 40_300))
+    assert caught >= 0.99
+    assert accused <= 0.01
+
+
+def test_a_place_of_dry_grass_seen_through_the_air_is_not_too_bright():
+    # the light of the air lies on everything at the top of the atmosphere
+    accused = [seed for seed in (12, 43, 49, 95, 103, 108, 124) if _refused(make(seed))]
+    assert accused == []
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -10,6 +10,7 @@ import shapely
 import xarray as xr
 
 import geococa as coca
+from geococa._kernels.season import STATISTICS
 from geococa.recipe import Recipe
 
 TM = ["blue", "green", "red", "nir", "swir16", "swir22"]
@@ -130,6 +131,40 @@ def test_the_modis_series_separates_forest_from_crops(shared_data):
     forest = model.legend.code("Forest")
     share = float((land_cover == forest).mean())
     assert 0.05 < share < 0.95
+
+
+@pytest.mark.slow
+def test_season_features_of_the_modis_year_are_cross_validated_beside_scikit_learn(shared_data):
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.model_selection import StratifiedKFold
+
+    folder = shared_data / "rasters" / "modis_sinop_2013_2014"
+    scenes = coca.open_tile(folder, sensor="modis-13q1")
+    reflectance = coca.to_reflectance(scenes, where=coca.clear_sky(scenes))
+    # the crop year crosses the calendar's: one season for the whole series
+    season = coca.season_features(reflectance, "ndvi", period="all", statistics=STATISTICS)
+    table = coca.extract_samples(coca.read_samples(folder / "samples_sinop_crop.csv"), season.isel(time=0, drop=True))
+    names = [str(name) for name in season["feature"].values]
+    assert len(table) == 18
+    assert table[names].notna().all().all()
+    right = []
+    for shuffle in range(2):
+        folds = list(StratifiedKFold(3, shuffle=True, random_state=shuffle).split(table, table["class"]))
+        found = coca.cross_validate(
+            table, names, folds=folds, block_m=None, buffer_m=0, seed=7, n_estimators=200
+        ).predictions
+        ours = found["predicted"].sort_index().to_numpy()
+        peer = np.empty(len(table), dtype=object)
+        for train, test in folds:
+            forest = RandomForestClassifier(200, random_state=7).fit(
+                table[names].iloc[train], table["class"].iloc[train]
+            )
+            peer[test] = forest.predict(table[names].iloc[test])
+        right.append([(ours == table["class"]).mean(), (peer == table["class"]).mean()])
+    ours, peer = np.mean(right, axis=0)
+    # 18 samples of four classes, the largest of 8: no forest does much better on them, ours does as well as any
+    assert ours >= 8 / 18
+    assert abs(ours - peer) <= 1 / 18
 
 
 def test_the_departments_of_colombia_have_their_ellipsoidal_hectares(shared_data):

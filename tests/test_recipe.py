@@ -44,6 +44,9 @@ def test_settings_hold_file_names_only_so_that_keys_do_not_depend_on_the_folder(
         ("[features]\nnames = ['ndvi', 'ndvi']\n", "each once"),
         ("[composite]\nmin_observations = 0\n", "composite.min_observations"),
         ("[run]\nblock_px = 1\n", "run.block_px"),
+        ("[model]\nmethod = 'randomforest'\n", "known are random_forest"),
+        ("[model]\nmethod = 'rules'\n", 'path = "rules.toml"'),
+        ("[model]\nseed = -1\n", "model.seed"),
         ("[scenes\n", "not a readable TOML"),
     ],
 )

@@ -23,7 +23,7 @@ from geococa.grid import Grid
 from geococa.report import write_report
 from geococa.report_charts import nice_ticks
 from geococa.report_maps import change_codes, map_payload, mercator_frame, nearest_codes, png_bytes, pool_codes
-from geococa.report_tables import format_number, overlap_area_ha, wide_table
+from geococa.report_tables import DATE_COLUMNS, format_number, overlap_area_ha, wide_table
 from tests.hostile_names import HOSTILE
 from tests.report_data import (
     CLASSES,
@@ -118,6 +118,23 @@ def test_every_zone_and_year_is_in_the_table_with_its_hectares(everything):
             expected = float(areas["area_ha"].sel(zone=zone, land_cover="coca")[i])
             assert found[zone, str(year)] == pytest.approx(expected, abs=1e-6)
     assert len(found) == len(NAMES) * 6
+
+
+def test_the_dates_behind_the_hectares_are_in_the_full_table(tmp_path):
+    areas = areas_dataset(names=NAMES[:2], years=range(2022, 2024))
+    shape = (2, 2)
+    values = {"mean_observations": 7.25, "fallback_share": 0.125, "mean_age_days": 41.5, "median_age_days": np.nan}
+    dated = areas.assign({name: (("time", "zone"), np.full(shape, value)) for name, value in values.items()})
+    text = write_report(dated, None, tmp_path / "report.html").read_text(encoding="utf-8")
+    for column in ("mean_observations", "fallback_percent", "mean_age_days"):
+        assert f'data-csv="{column}"' in text
+    # what no zone has gets no column
+    assert 'data-csv="median_age_days"' not in text
+    for value in ("7.25", "12.5", "41.5"):
+        assert text.count(f'data-v="{value}"') >= 4
+    plain = write_report(areas, None, tmp_path / "plain.html").read_text(encoding="utf-8")
+    assert 'data-csv="mean_' not in plain
+    assert "methods.dates" not in plain.split('id="geococa-data"')[0]
 
 
 def test_table_rows_add_up_to_the_zone(everything):
@@ -239,8 +256,9 @@ def test_no_phrase_is_unused():
     files += [ASSETS.joinpath(name) for name in ("report.html.j2", "macros.html.j2", "report.js")]
     source = "".join(file.read_text(encoding="utf-8") for file in files)
     # looked up by a name that comes with the data
-    open_ended = ("class.", "verdict.", "acc.", "ref.")
-    dynamic = {"map.new", "map.stable", "map.gone"}
+    open_ended = ("class.", "verdict.", "acc.", "ref.", "estimates.")
+    dynamic = {"map.new", "map.stable", "map.gone", "col.fallback_percent"}
+    dynamic |= {f"col.{name}" for name in DATE_COLUMNS}
     assert [
         key for key in phrases() if not key.startswith(open_ended) and key not in dynamic and f'"{key}"' not in source
     ] == []

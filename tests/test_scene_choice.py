@@ -365,9 +365,14 @@ def test_a_truly_flat_series_of_mixed_baselines_has_no_step(tmp_path):
     reflectance = to_reflectance(scenes, where=clear_sky(scenes))
     for name, values in truth.items():
         assert np.abs(reflectance[name].values - values * 1e-4).max() < 1e-6
-    annual = composite(reflectance)
+    for reducer in ("median", "mean", "p25", "geomedian", "medoid", "max_ndvi", "bap"):
+        annual = composite(reflectance, reducer=reducer, cutoff="12-31", fallback_days=700, min_observations=2)
+        for band, values in truth.items():
+            seen = annual[band].values[1:]  # of the first year there is one date
+            assert np.abs(seen - values * 1e-4).max() < 1e-6, reducer
+    weighted = composite(reflectance, reducer="geomedian", half_life_days=90)
     for band in truth:
-        assert np.abs(np.diff(annual[band].values, axis=0)).max() < 1e-6
+        assert np.abs(np.diff(weighted[band].values, axis=0)).max() < 1e-6
 
 
 def test_a_safe_folder_whose_item_contradicts_its_xml_is_refused_with_both(tmp_path):

@@ -136,3 +136,23 @@ class TestHistory:
         out = add_history(table, maps)
         np.testing.assert_allclose(out["previous"], [1.0, 1.0, np.nan])
         np.testing.assert_allclose(out["history"], [1.0, 2 / 3, np.nan])
+
+
+def test_one_pixel_in_training_and_test_raises_by_row_and_column_too():
+    table = samples().drop(columns=["x", "y"]).assign(tile="T", row=range(1500), col=0)
+    halves = np.arange(0, 750), np.arange(750, 1500)
+    skill_table(table, [halves, halves[::-1]])
+    table.loc[1000, "row"] = 10
+    with pytest.raises(SampleLeak, match="1 rows on pixels"):
+        skill_table(table, [halves, halves[::-1]])
+    # the same row and column of another tile is another pixel
+    table.loc[1000, "tile"] = "U"
+    skill_table(table, [halves, halves[::-1]])
+
+
+def test_two_points_of_one_pixel_are_shared_though_their_coordinates_differ():
+    table = samples().assign(row=range(1500), col=0)
+    table.loc[1000, "row"] = 10
+    halves = np.arange(0, 750), np.arange(750, 1500)
+    with pytest.raises(SampleLeak):
+        skill_table(table, [halves, halves[::-1]])

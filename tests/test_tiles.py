@@ -18,8 +18,18 @@ from geococa.errors import CRSMismatch, GeococaError, GridMismatch, InputRefused
 from geococa.grid import Grid
 from geococa.legend import Legend, as_land_cover
 from geococa.rasters import raster_file, read_header
+from geococa.reflectance import clear_sky, to_reflectance
 from geococa.tiles import find_tiles, open_tile, read_raster, write_cog
-from tests.scene_files import stac_item, write_band, write_bundle, write_safe, write_scene
+from tests.scene_files import (
+    landsat_mtl,
+    mtd_xml,
+    mtl_text,
+    stac_item,
+    write_band,
+    write_bundle,
+    write_safe,
+    write_scene,
+)
 
 
 @pytest.fixture
@@ -130,6 +140,127 @@ def test_a_safe_folder_opens_with_one_call(tmp_path):
     assert scenes.offset.values.tolist() == [[-0.1] * 3]
     assert scenes.blue.attrs["nodata"] == 0  # by the product definition; JPEG 2000 files do not say it
     assert str(scenes.time.values[0]).startswith("2023-06-25T23:46:21")
+
+
+@pytest.mark.parametrize("level", ["2A", "1C"])
+@pytest.mark.parametrize(
+    ("baseline", "declared", "offset"),
+    [("02.06", None, 0.0), ("02.14", None, 0.0), ("03.01", None, 0.0), ("04.00", -1000, -0.1), ("05.11", -1000, -0.1)],
+)
+def test_products_of_every_baseline_open_with_their_own_offset(tmp_path, level, baseline, declared, offset):
+    folder, _ = write_safe(tmp_path, level=level, baseline=baseline, offset=declared, size=24)
+    scenes = open_tile(folder, bands=["red", "nir", "swir16"])
+    assert scenes.attrs["sensor"] == f"sentinel-2-l{level.lower()}"
+    assert scenes.processing_baseline.values.tolist() == [baseline]
+    assert scenes.offset.values.ravel().tolist() == [offset] * 3
+    assert scenes.scale.values.ravel().tolist() == [1e-4] * 3
+    assert ("scl" in scenes) == (level == "2A")
+
+
+def test_products_named_as_before_december_2016_open_too(tmp_path):
+    product = tmp_path / "S2A_OPER_PRD_MSIL1C_PDMC_20161010T000000_R025_V20161009T152641_20161009T152641.SAFE"
+    granule = "S2A_OPER_MSI_L1C_TL_SGS__20161009T202045_A006793_T18NXG"
+    for band, gsd in (("B04", 10), ("B11", 20)):
+        path = product / "GRANULE" / f"{granule}_N02.04" / "IMG_DATA" / f"{granule}_{band}.jp2"
+        values = np.full((120 // gsd, 120 // gsd), 1500, "uint16")
+        write_band(path, values, gsd=gsd, driver="JP2OpenJPEG", QUALITY="100", REVERSIBLE="YES")
+    (product / f"{product.stem.replace('PRD_MSIL1C', 'MTD_SAFL1C')}.xml").write_text(
+        mtd_xml(level="1C", baseline="02.04", offset=None)
+    )
+    scenes = open_tile(product)
+    assert scenes.band.values.tolist() == ["red", "swir16"]
+    assert scenes.offset.values.tolist() == [[0.0, 0.0]]
+    assert [len(found.scenes) for found in find_tiles(tmp_path)] == [1]
+
+
+SILENT = "S2A_MSIL2A_20230625T234621_N0509_R073_T18NXG_20230626T022157"
+
+
+@pytest.mark.parametrize(
+    ("baseline", "xml", "offset", "problem"),
+    [
+        ("05.09", {}, -0.1, ""),
+        ("", {}, -0.1, ""),  # the item says nothing at all
+        ("05.09", {"offset": -900}, -0.09, ""),
+        ("05.09", {"baseline": "05.11"}, np.nan, "the product's XML beside it says 05.11"),
+        ("05.09", None, np.nan, "stored with an offset"),
+    ],
+)
+def test_what_an_item_does_not_say_is_taken_from_the_xml_beside_it(tmp_path, baseline, xml, offset, problem):
+    item = stac_item(SILENT, "2023-06-25T23:46:21Z", offset=None, scale=None, baseline=baseline)
+    for asset in item["assets"].values():
+        del asset["raster:bands"]
+    folder = write_scene(tmp_path / "T", SILENT, "2023-06-25T23:46:21Z", item=item)
+    if xml is not None:
+        (folder / "MTD_MSIL2A.xml").write_text(mtd_xml(**xml))
+    scenes = open_tile(folder)
+    np.testing.assert_array_equal(scenes.offset.values, [[offset] * 3])
+    assert problem in scenes.attrs.get("scaling_problems", "")
+
+
+def test_a_flag_that_contradicts_the_xml_is_not_overruled_by_it(tmp_path):
+    item = stac_item(SILENT, "2023-06-25T23:46:21Z", properties={"earthsearch:boa_offset_applied": True})
+    folder = write_scene(tmp_path / "T", SILENT, "2023-06-25T23:46:21Z", item=item)
+    (folder / "MTD_MSIL2A.xml").write_text(mtd_xml())
+    scenes = open_tile(folder)
+    assert np.isnan(scenes.offset.values).all()
+    assert "applied already" in scenes.attrs["scaling_problems"]
+
+
+@pytest.mark.parametrize(
+    ("product", "bands"),
+    [
+        ("LT04_L2SP_008059_19891201_20200825_02_T1", ["blue", "green", "red", "nir", "swir16", "swir22"]),
+        ("LT05_L2SP_008059_19951201_20200825_02_T1", ["blue", "green", "red", "nir", "swir16", "swir22"]),
+        ("LE07_L2SP_008059_20031201_20200825_02_T1", ["blue", "green", "red", "nir", "swir16", "swir22"]),
+        ("LC09_L2SR_008059_20221201_20221203_02_T1", ["coastal", "blue", "green", "red", "nir08", "swir16", "swir22"]),
+    ],
+)
+def test_bundles_of_landsat_4_to_9_name_their_own_bands(tmp_path, product, bands):
+    folder = write_bundle(tmp_path, product, suffix="")
+    old = product[3] in "457"
+    if old:
+        (folder / f"{product}_SR_B6.TIF").unlink()  # their band 6 is thermal, ST_B6
+        write_band(folder / f"{product}_ST_B6.TIF", np.full((30, 30), 40000, "uint16"), gsd=30, nodata=0)
+    (folder / f"{product}_MTL.txt").write_text(mtl_text(landsat_mtl(product, spacecraft=f"LANDSAT_{product[3]}")))
+    scenes = open_tile(folder)
+    assert scenes.band.values.tolist() == bands
+    # the numbers of the files are 8000 + the number of the band
+    number = {"blue": 1, "green": 2, "red": 3, "nir": 4, "swir16": 5, "swir22": 7} if old else {"blue": 2, "swir16": 6}
+    for name, value in number.items():
+        assert (scenes[name].values == 8000 + value).all()
+    assert set(scenes.scale.values.ravel()) == {2.75e-5}
+    assert set(scenes.offset.values.ravel()) == {-0.2}
+
+
+def test_a_time_of_day_may_follow_a_date_without_a_break(tmp_path):
+    from geococa.layouts import _date_in
+
+    assert f"{_date_in('IMG_SPOT6_MS_202003081423231_ORT')}"[:10] == "2020-03-08"
+    assert f"{_date_in('scene_202003081423')}"[:10] == "2020-03-08"
+    for name in ("scene_202003089923", "scene_2020030814", "part_120200308", "n_20201345"):
+        assert _date_in(name) is None, name
+
+
+def test_cbers_files_of_one_band_each_open_by_a_sensor_toml(tmp_path):
+    names = {13: "blue", 14: "green", 15: "red", 16: "nir"}
+    text = 'name = "cbers-4-wfi"\nscale = 1e-4\noffset = 0.0\nfill = 0\n'
+    text += "".join(f'[[bands]]\nnative = "BAND{n}"\nname = "{name}"\n' for n, name in names.items())
+    text += '[quality]\nnative = "CMASK"\nflags = {fill = 0, clear = 127, cloud = 255}\nmasked = ["cloud"]\nno_data = ["fill"]\n'
+    (tmp_path / "cbers.toml").write_text(text)
+    mask = np.full((6, 6), 127, "uint8")
+    mask[0, 0], mask[1, 1] = 255, 0
+    for day in ("20200801", "20200901"):
+        stem = f"CBERS_4_AWFI_{day}_154_126_L4"
+        for n in names:
+            write_band(tmp_path / "T" / f"{stem}_BAND{n}.tif", np.full((6, 6), 100 * n, "uint16"), gsd=64, nodata=0)
+        write_band(tmp_path / "T" / f"{stem}_CMASK.tif", mask, gsd=64)
+    scenes = open_tile(tmp_path / "T", sensor=str(tmp_path / "cbers.toml"))
+    assert scenes.band.values.tolist() == list(names.values())
+    assert scenes.nir.values[1, 3, 3] == 1600
+    clear = clear_sky(scenes, buffer_m=0)
+    assert (~clear.values).sum() == 4
+    assert float(to_reflectance(scenes, where=clear).red[0, 5, 5]) == pytest.approx(0.15)
 
 
 @pytest.mark.parametrize("suffix", ["json", "txt", "xml", ""])

@@ -116,7 +116,7 @@ def test_a_trial_that_cannot_be_run_is_shown_with_its_reason_and_never_chosen():
         ({"space": {"max_depth": []}}, "max_depth"),
         ({"space": {"max_features": "sqrt"}}, "max_features"),
         ({"search": "bayes"}, "'random' or 'grid'"),
-        ({"search": "random", "trials": 0}, "at least 1 trial"),
+        ({"search": "random", "trials": 0}, "trials must be a whole number of at least 1"),
         ({"space": {"max_depth": randint(1, 3)}}, "distribution"),
         ({"space": None, "method": "minimum_distance"}, "give space"),
         ({"n_estimator": 3}, "no trial could be run"),

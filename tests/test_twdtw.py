@@ -14,10 +14,13 @@ from hypothesis import strategies as st
 
 from geococa import series_features
 from geococa._kernels import twdtw
+from geococa.area_of_applicability import applicability
+from geococa.calibration import calibrate, reliability
 from geococa.classification import classify
 from geococa.engines import CHUNK
-from geococa.errors import InputRefused, ModelRefused
+from geococa.errors import InputRefused, KindMismatch, ModelRefused
 from geococa.grid import Grid
+from geococa.importance import permutation_importance
 from geococa.model_checks import check_arrays
 from geococa.models import Model, read_model, train
 from geococa.series_engine import time_weights
@@ -200,6 +203,39 @@ def test_series_that_make_no_sense_are_refused(options, message):
         series_features(cube([0.1, 0.2], ["2020-01-01", "2020-02-01"]), **options)
     with pytest.raises(InputRefused, match="increasing"):
         series_features(cube([0.1, 0.2], ["2020-02-01", "2020-01-01"]))
+
+
+@pytest.mark.parametrize(
+    ("series", "error", "message"),
+    [
+        ([0.1, 0.2], InputRefused, "expected an xarray object"),
+        (np.zeros((2, 1, 1)), InputRefused, "expected an xarray object"),
+        (cube([0.1, 0.2], ["2020-01-01", "2020-02-01"]).drop_vars("time"), InputRefused, "coordinate 'time' of dates"),
+        (cube([0.1, 0.2], ["2020-01-01", "2020-02-01"]).assign_coords(time=[1, 2]), InputRefused, "'time' of dates"),
+        (cube([0.1, 0.2], ["2020-01-01", "NaT"]), InputRefused, "none of them missing"),
+        (cube([0.1, 0.2], ["2020-02-01", "2020-01-01"]), InputRefused, "increasing order"),
+        (cube([0.1, 0.2], ["2020-01-01", "2020-02-01"]).astype(str), InputRefused, "an index must be numbers"),
+        (cube([0.1], ["2020-01-01"]).assign_attrs(kind="land_cover"), KindMismatch, "got land_cover"),
+        (cube([0.1], ["2020-01-01"]).expand_dims("band"), InputRefused, "expected dims"),
+    ],
+)
+def test_what_is_no_series_of_an_index_is_refused(series, error, message):
+    with pytest.raises(error, match=message):
+        series_features(series, "ndvi")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_date_that_is_not_finite_was_not_observed(value):
+    dates = ["2020-01-01", "2020-01-17", "2020-02-02"]
+    found = series_features(cube([0.2, value, 0.4], dates), "ndvi").values[0, :3, 0, 0]
+    assert np.allclose(found, [0.2, 0.3, 0.4])
+
+
+def test_a_series_of_one_date_or_of_none_has_values_near_it_only():
+    one = series_features(cube([0.5], ["2020-06-01"]), "ndvi").values[0, :, 0, 0]
+    assert np.flatnonzero(np.isfinite(one)).tolist() == [9, 10]  # days 145 and 161; 1 June is day 153
+    none = series_features(cube([np.nan, np.nan], ["2020-01-01", "2020-06-01"]), "ndvi")
+    assert np.isnan(none.values).all()
 
 
 def test_names_tell_indices_and_days_in_any_order():
@@ -396,6 +432,64 @@ def test_samples_on_a_stack_keep_their_partial_pixels():
     assert train(samples, features, method="twdtw").provenance["rows"] == 60
     with pytest.raises(InputRefused, match="none of the 0"):
         train(samples, features)
+
+
+def test_applicability_takes_pixels_that_lack_dates(model):
+    table = simulated(60, seed=5)
+    table.loc[0, NAMES] = np.nan
+    table.loc[1, NAMES[3]] = 30.0  # far outside, whatever dates are missing
+    features = stack_of(table, (6, 10))
+    found = applicability(features, model)
+    values = table[NAMES].to_numpy(np.float32)
+    assert np.isnan(values[1:]).any(axis=1).mean() > 0.9
+    assert np.array_equal(np.isnan(found["dissimilarity"].values.ravel()), np.isnan(values).all(axis=1))
+    low, high = model.training_range.astype(np.float64)
+    outside = [
+        np.mean([not low[k] <= v <= high[k] for k, v in enumerate(row) if not np.isnan(v)]) for row in values[1:]
+    ]
+    assert np.allclose(found["outside_share"].values.ravel()[1:], outside, rtol=1e-6)
+    # what is missing is what the pattern of the nearest class has on the day
+    index = model.predict_proba(table[NAMES]).argmax(axis=1)
+    expected = np.where(np.isnan(values), model.arrays["pattern"][index, :, 0], values)[2:]
+    whole = stack_of(pd.DataFrame(expected, columns=NAMES), (2, 29))
+    again = applicability(whole, model)["dissimilarity"].values.ravel()
+    assert np.allclose(found["dissimilarity"].values.ravel()[2:], again, atol=1e-5)
+    assert (found["inside"].values.ravel()[2:] == 1).mean() > 0.7
+    assert found["inside"].values.ravel()[:2].tolist() == [255, 0]
+    lazy = applicability(features.chunk({"y": 4, "x": 3}), model).compute()
+    assert lazy.equals(found)
+
+
+def test_rows_that_lack_dates_count_in_reliability_calibration_and_importance(model):
+    held = simulated(300, seed=8)
+    held.loc[0, NAMES] = np.nan
+    assert held[NAMES].isna().any(axis=1).mean() > 0.9
+    assert reliability(model, held).attrs["rows"] == len(held) - 1
+    assert calibrate(model, held, "sigmoid").calibration.rows == len(held) - 1
+    found = permutation_importance(model, held, repeats=2, groups={"ndvi": NAMES})
+    assert found.attrs["n"] == len(held) - 1
+    assert found["importance"][0] > 0.3
+
+
+@pytest.mark.parametrize("dates", [1, 2])
+def test_two_dates_make_a_model_and_one_does_not(dates):
+    table = simulated(seed=3).dropna(subset=NAMES[:2])
+    if dates == 1:
+        with pytest.raises(InputRefused, match="at least 2 dates"):
+            train(table, NAMES[:1], method="twdtw")
+        return
+    assert len(train(table, NAMES[:2], method="twdtw").predict(table)) == len(table)
+
+
+def test_a_class_that_was_never_observed_is_refused():
+    table = simulated()
+    names = [f"evi{name.removeprefix('ndvi')}" for name in NAMES]
+    both = table.assign(**{name: table[old] for name, old in zip(names, NAMES, strict=True)})
+    both.loc[both["class"] == "coca", names] = np.nan
+    with pytest.raises(InputRefused, match="class 'coca' were observed on no date"):
+        train(both, [*NAMES, *names], method="twdtw")
+    with pytest.raises(InputRefused, match=r"classes are given as \['coca', 'water'"):
+        train(table, NAMES, method="twdtw", classes=["coca", "water"])
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ class TestFolds:
             ([(np.arange(9), np.arange(9, 12))], "at least 2 folds"),
             ([(np.array([True] * 480), np.array([True] * 480))] * 2, "row positions"),
             ([(np.arange(240), np.arange(240, 480))] * 2, "more than once"),
-            (1, "at least 2 folds"),
+            (1, "folds must be a whole number of at least 2"),
         ],
     )
     def test_folds_that_are_none_are_refused(self, folds, words):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -22,6 +24,8 @@ from benchmarks.stabilise import (
 from geococa.errors import InputRefused
 from geococa.labels import estimate_transitions, label, persistence_matrix, sieve, smooth, stabilise
 from geococa.synthetic import CLASSES, landscape
+from geococa.year_changes import YearChain
+from geococa.year_transitions import fitting_evidence
 from tests.test_labels import probabilities
 
 CLOUDS = (0.4, 0.55, 0.7)
@@ -57,7 +61,7 @@ def probability(shares):
 @pytest.fixture(scope="module")
 def table(probability, shares):
     options = {
-        "default": {},
+        "weighed": {"evidence": 4.0},
         "persistence": {"persistence": 0.9},
         "plain": {"transitions": "estimate", "evidence": 1.0},
     }
@@ -65,11 +69,137 @@ def table(probability, shares):
 
 
 def test_two_thirds_of_the_false_changes_go_and_the_true_ones_stay(table):
-    row = table.loc["default"]
+    row = table.loc["weighed"]
     assert row.false >= 10
     assert row.false_cut >= 0.60
     assert row.true_kept > 0.95
     assert row.accuracy > table.loc["each year by itself", "accuracy"]
+
+
+def chains(sharpness, cloud, seed, side=110, years=8):
+    """Calibrated probabilities of five classes of a simulated chain, and the classes."""
+    rng = np.random.default_rng(seed)
+    matrix = np.array(
+        [
+            [0.85, 0.01, 0.08, 0.06, 0.0],
+            [0.01, 0.97, 0.015, 0.005, 0.0],
+            [0.02, 0.005, 0.95, 0.025, 0.0],
+            [0.03, 0.005, 0.065, 0.9, 0.0],
+            [0.0, 0.0, 0.0, 0.0, 1.0],
+        ]
+    )
+    states = np.empty((years, side * side), dtype=int)
+    states[0] = rng.choice(5, side * side, p=[0.06, 0.5, 0.3, 0.09, 0.05])
+    for t in range(1, years):
+        above = rng.random(side * side)[:, None] > np.cumsum(matrix, axis=1)[states[t - 1]]
+        states[t] = np.minimum(above.sum(axis=1), 4)
+    signal = np.eye(5)[states] * sharpness + rng.normal(size=(years, side * side, 5))
+    weight = np.exp(sharpness * signal)
+    values = (weight / weight.sum(axis=2, keepdims=True)).astype(np.float32)
+    values[rng.random(values.shape[:2]) < cloud] = np.nan
+    coords = {"land_cover": ["coca", "forest", "pasture", "crops", "water"]}
+    array = xr.DataArray(
+        values.transpose(0, 2, 1).reshape(years, 5, side, side), dims=("time", "land_cover", "y", "x"), coords=coords
+    )
+    return array.assign_attrs(kind="probability"), states.reshape(years, side, side).astype(np.uint8) + 1
+
+
+@pytest.mark.parametrize(("sharpness", "same"), [(2.2, 0.95), (1.7, 0.88)])
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_default_keeps_true_changes_of_noisy_chains(sharpness, same, cloud):
+    array, truth = chains(sharpness, cloud, seed=77)
+    yearly, settled = label(array).values, label(stabilise(array)).values
+    false, _, found = change_steps(yearly, truth, 1)
+    false_left, _, found_now = change_steps(settled, truth, 1)
+    assert false_left.sum() <= 0.4 * false.sum()
+    assert found_now.sum() >= 0.93 * found.sum()
+    assert (found & found_now).sum() >= (same - 0.02) * found.sum()
+
+
+def slow_path(probability, matrix, kept, weight, unseen=3.0, agreement=0.5):
+    """The worthiest path of one pixel by trying all of them; years that are all observed."""
+    years, classes = probability.shape
+    matrix = np.asarray(matrix)
+    paths = np.array(list(itertools.product(range(classes), repeat=years)))
+    chance = np.full(len(paths), 1.0 / classes) * probability[0, paths[:, 0]]
+    for t in range(1, years):
+        chance = chance * matrix[paths[:, t - 1], paths[:, t]] * probability[t, paths[:, t]]
+    chance /= chance.sum()
+    shown = probability.argmax(axis=1)
+    worth = np.zeros(len(paths))
+    for t in range(years):
+        share = np.bincount(paths[:, t], chance, classes)
+        worth += agreement * share[paths[:, t]]
+        if t == 0:
+            continue
+        for k in np.flatnonzero(kept):
+            old, new = paths[:, t - 1] == k, paths[:, t] == k
+            for moved, seen in (
+                (old & ~new, shown[t - 1] == k != shown[t]),
+                (~old & new, shown[t] == k != shown[t - 1]),
+            ):
+                support = chance[moved].sum()
+                worth[moved] += (weight if seen else unseen) * support - (1 - support)
+    return paths[worth.argmax()]
+
+
+@pytest.mark.parametrize("kept", [[True, False, False], [True, True, True]])
+def test_worthiest_path_is_the_best_of_all_paths(kept):
+    from geococa._kernels import supported_changes
+
+    rng = np.random.default_rng(4)
+    values = rng.dirichlet([0.6, 0.6, 0.6], size=(60, 5)).astype(np.float32).transpose(1, 2, 0).copy()
+    matrix = persistence_matrix(["coca", "forest", "pasture"], 0.8).to_numpy()
+    chain = YearChain(matrix, np.full(3, 1 / 3), np.ones(3), np.arange(5), 1e-6)
+    path = np.empty((5, 60), np.int16)
+    weights = np.where(kept, 7.0, 0.0)
+    supported_changes.decide_path(values, *chain.arguments(), weights, 3.0, 0.5, path)
+    decided = 0
+    for i in range(60):
+        if path[0, i] >= 0:
+            decided += 1
+            assert path[:, i].tolist() == slow_path(values[:, :, i].astype(float), matrix, kept, 7.0).tolist()
+    assert decided > 30
+
+
+def test_a_gap_is_one_step_by_a_power_of_the_matrix():
+    array, _ = chains(2.2, 0.0, seed=3, side=40)
+    gappy = array.copy()
+    gappy[3] = np.nan
+    matrix = persistence_matrix(array["land_cover"].values, 0.9)
+    options = {"transitions": matrix, "method": "changes"}
+    whole = stabilise(gappy.assign_coords(time=np.arange(8)), **options)
+    without = stabilise(gappy.assign_coords(time=np.arange(8)).isel(time=[0, 1, 2, 4, 5, 6, 7]), **options)
+    np.testing.assert_allclose(whole.isel(time=[0, 1, 2, 4, 5, 6, 7]).values, without.values, atol=1e-6)
+    assert np.isnan(whole[3].values).all()
+
+
+def test_weighed_changes_are_probabilities_with_the_path_on_top():
+    array, _ = chains(1.7, 0.4, seed=9, side=40)
+    filled = stabilise(array, fill=True)
+    np.testing.assert_allclose(filled.sum("land_cover").values[~np.isnan(filled[:, 0].values)], 1.0, atol=1e-5)
+    assert np.array_equal(np.isnan(filled[:, 0]).all("time").values, np.isnan(array[:, 0]).all("time").values)
+    with dask_threads():
+        lazy = stabilise(array.chunk({"y": 17, "x": 13}), fill=True)
+        assert lazy.values.tobytes() == filled.values.tobytes()
+    assert stabilise(array, fill=True, threads=3).values.tobytes() == filled.values.tobytes()
+
+
+def dask_threads():
+    return pytest.importorskip("dask").config.set(scheduler="threads", num_workers=2)
+
+
+def test_changes_of_an_unknown_class_are_refused():
+    with pytest.raises(InputRefused, match="changes_of"):
+        stabilise(probabilities(), changes_of="poppy")
+
+
+@pytest.mark.parametrize(("power", "lowest", "highest"), [(1.0, 1.0, 1.0), (0.3, 1.5, 3.0)])
+def test_power_that_the_years_bear_out(power, lowest, highest):
+    array, _ = chains(2.2, 0.4, seed=21, side=70)
+    blunt = array**power
+    blunt = (blunt / blunt.sum("land_cover")).astype(np.float32).transpose(*array.dims)
+    assert lowest <= fitting_evidence(blunt) <= highest
 
 
 @pytest.mark.parametrize("setting", ["persistence", "plain"])
@@ -81,7 +211,11 @@ def test_probabilities_at_their_word_lose_true_changes(table, setting):
 @pytest.mark.parametrize(("cloud", "seed"), [(0.4, 1), (0.7, 3)])
 def test_limits_hold_on_classified_images_of_a_clouded_archive(cloud, seed):
     _, probability, shares = simulate(cloud, size_m=1500, dates=4, seed=seed)
-    row = compare(smooth(probability, window=5), shares, {"default": {}}).set_index("setting").loc["default"]
+    row = (
+        compare(smooth(probability, window=5), shares, {"weighed": {"evidence": 4.0}})
+        .set_index("setting")
+        .loc["weighed"]
+    )
     assert row.false_cut >= 0.60
     assert row.true_kept > 0.95
 
@@ -162,7 +296,7 @@ def test_biographies_survive_salt_that_the_sieve_takes_off(world, shares):
 def test_agreeing_years_tell_biographies_better_than_each_year_by_itself(world, shares, probability):
     (grid,) = world.grids.values()
     placed = grid.attach(probability)
-    maps = [sieve(label(one), min_area_ha=0.25) for one in (placed, stabilise(placed, fill=True))]
+    maps = [sieve(label(one), min_area_ha=0.25) for one in (placed, stabilise(placed, evidence=4, fill=True))]
     yearly, settled = (biographies(world, land_cover)["f1_within_a_year"] for land_cover in maps)
     assert settled > yearly
 

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geococa.coverage import Coverage, coverage_fraction, dense_fractions
+from geococa.coverage_file import ARRAYS, arrays_digest
 from geococa.errors import CRSMismatch, GridMismatch, InputRefused, ZoneError
 from geococa.footprints import valid_footprint
 from geococa.grid import Grid
@@ -199,6 +200,48 @@ def test_names_twice_are_refused_numbered_or_joined(tmp_path):
     joined = read_zones(path, duplicates="dissolve")
     assert joined["zone"].tolist() == ["La Unión", "b"]
     assert joined.geometry[0].area == pytest.approx(0.02)
+
+
+def test_the_message_about_names_twice_lists_columns_of_the_file_that_would_do(tmp_path):
+    path = tmp_path / "a.gpkg"
+    again = [BOX] * 4
+    frame(
+        again, name=["a", "a", "b", "b"], WDPAID=[1, 2, 3, 4], share=[0.1, 0.2, 0.3, 0.4], kind=["x", "x", "y", "z"]
+    ).to_file(path)
+    with pytest.raises(ZoneError, match=r"\['a', 'b'\].*name= \(WDPAID\), or use duplicates='number'"):
+        read_zones(path)
+    assert read_zones(path, name="WDPAID")["zone"].tolist() == ["1", "2", "3", "4"]
+    frame(again, name=["a", "a", "b", "b"]).to_file(path)
+    with pytest.raises(ZoneError, match="no column is unique; use duplicates='number'"):
+        read_zones(path)
+
+
+def test_numbered_names_keep_clear_of_names_that_are_there(tmp_path):
+    path = tmp_path / "a.gpkg"
+    frame([BOX] * 4, name=["a", "a", "a (2)", "a"]).to_file(path)
+    assert read_zones(path, duplicates="number")["zone"].tolist() == ["a", "a (3)", "a (2)", "a (4)"]
+
+
+@pytest.mark.parametrize("settings", [{"duplicates": "keep"}, {"repair": "yes"}])
+def test_unknown_settings_are_refused(tmp_path, settings):
+    path = tmp_path / "a.gpkg"
+    frame([BOX], name=["a"]).to_file(path)
+    with pytest.raises(InputRefused, match=next(iter(settings))):
+        read_zones(path, **settings)
+
+
+def test_a_layer_of_a_file_without_layers_is_refused(tmp_path):
+    path = tmp_path / "a.parquet"
+    frame([BOX], name=["a"]).to_parquet(path)
+    assert read_zones(path)["zone"].tolist() == ["a"]
+    with pytest.raises(ZoneError, match="leave layer out"):
+        read_zones(path, layer="parks")
+
+
+@pytest.mark.parametrize("path", [None, 5, ["a.gpkg"]], ids=str)
+def test_a_path_that_is_none_is_refused(path):
+    with pytest.raises(InputRefused, match="path"):
+        read_zones(path)
 
 
 def test_a_name_that_is_missing_is_refused(tmp_path):
@@ -762,9 +805,15 @@ def test_a_coverage_of_other_zones_grid_or_ground_is_refused(saved):
             Coverage.load(path, *args, owned=ground)
 
 
-def rewritten(path, **changes):
+def rewritten(path, *, digest=True, **changes):
     with np.load(path) as file:
         members = {name: file[name] for name in file.files} | changes
+    if digest and all(isinstance(members.get(name), np.ndarray) for name in ("header", *ARRAYS)):
+        # as one who forges the file would: what can't be is found by itself
+        old = members["header"].tobytes()
+        start = old.find(b'"digest": "') + 11
+        new = old[:start] + arrays_digest(members).encode() + old[start + 64 :] if start > 10 else old
+        members["header"] = np.frombuffer(new, np.uint8)
     np.savez(path, **{name: value for name, value in members.items() if value is not None})
 
 
@@ -802,6 +851,31 @@ def test_hostile_coverage_files_are_refused(saved, change):
     rewritten(path, **{k: None if f is None else f(old.get(k)) for k, f in change.items()})
     with pytest.raises(InputRefused, match=r"again|damaged"), np.errstate(invalid="ignore"):
         Coverage.load(path, zones, UTM, owned=owned)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("cell_fraction", lambda a: a * 0.5),
+        ("cell_fraction", lambda a: a + np.where(np.arange(a.size) == 3, 1e-12, 0)),
+        ("zone_ha", lambda a: a * 2),
+        ("inside_ha", lambda a: a * 0.5),
+        ("ring_x", lambda a: a + 1e-9),
+        ("span_start", lambda a: a - (np.arange(a.size) == 0).astype(np.int32)),
+    ],
+)
+def test_numbers_changed_in_a_coverage_file_do_not_become_hectares(saved, name, change):
+    """All of them could be those of some zone: only the digest tells."""
+    _, path, zones, owned = saved
+    with np.load(path) as file:
+        old = file[name]
+    rewritten(path, digest=False, **{name: old})
+    Coverage.load(path, zones, UTM, owned=owned)
+    rewritten(path, digest=False, **{name: change(old)})
+    with pytest.raises(InputRefused, match="not those that were saved"):
+        Coverage.load(path, zones, UTM, owned=owned)
+    rewritten(path, **{name: change(old)})
+    Coverage.load(path, zones, UTM, owned=owned)
 
 
 def test_damaged_coverage_files_are_refused(saved):
@@ -953,3 +1027,198 @@ def test_ring_distances_that_are_no_distances_are_refused(distances):
 def test_an_empty_zone_has_no_rings():
     zones = geopandas.GeoDataFrame({"zone": ["a", "b"]}, geometry=[shapely.box(0, 0, 900, 900), None], crs="EPSG:32618")
     assert set(buffer_rings(zones, [0, 100])["of"]) == {"a"}
+
+
+@pytest.mark.parametrize(
+    "what", [None, [1], "a.gpkg", np.ones(3), shapely.box(0, 0, 1, 1)], ids=lambda v: type(v).__name__
+)
+def test_what_is_no_zones_tiles_or_grid_is_refused_by_name(what):
+    zones = geopandas.GeoDataFrame({"zone": ["a"]}, geometry=[shapely.box(0, 0, 900, 900)], crs="EPSG:32618")
+    grid = Grid("EPSG:32618", (100, 0, 0, 0, -100, 900), (9, 9))
+    calls = [
+        lambda: coverage_fraction(what, grid),
+        lambda: coverage_fraction(zones, what),
+        lambda: buffer_rings(what, [0, 100]),
+        lambda: zone_overlaps(what),
+        lambda: assign_parents(what, zones),
+        lambda: assign_parents(zones, what),
+        lambda: own_tiles(what),
+        lambda: own_tiles({"a": what}),
+    ]
+    for call in calls:
+        with pytest.raises(InputRefused):
+            call()
+    if what is not None and not isinstance(what, shapely.Geometry):
+        with pytest.raises(InputRefused, match="owned"):
+            coverage_fraction(zones, grid, owned=what)
+        with pytest.raises(InputRefused, match="valid"):
+            own_tiles({"a": grid}, valid={"a": what})
+
+
+# Arguments of a coverage ---------------------------------------------------------------------------------------------------
+
+SQUARES = geopandas.GeoDataFrame(
+    {"zone": ["a", "b"]},
+    geometry=[shapely.box(600010, 299810, 600100, 299990), shapely.box(600055, 299810, 600150, 299990)],
+    crs="EPSG:32618",
+)
+
+
+@pytest.mark.parametrize("threads", [1.5, "2", 0, -1, True])
+def test_threads_that_are_no_number_of_threads_are_refused(threads):
+    share = coverage_fraction(SQUARES, UTM)
+    for call in (
+        lambda: coverage_fraction(SQUARES, UTM, threads=threads),
+        lambda: dense_fractions(SQUARES.geometry.values, UTM, threads=threads),
+        lambda: share.measured(threads=threads),
+    ):
+        with pytest.raises(InputRefused, match="threads must be a whole number"):
+            call()
+
+
+def test_no_number_of_threads_takes_every_processor_and_changes_nothing():
+    one, many = coverage_fraction(SQUARES, UTM), coverage_fraction(SQUARES, UTM, threads=None)
+    for a, b in zip(one.arrays, many.arrays, strict=True):
+        assert a.tobytes() == b.tobytes()
+    dense = dense_fractions(SQUARES.geometry.values, UTM, threads=None)
+    assert np.array_equal(dense, one.dense())
+    assert np.array_equal(one.measured(threads=None), many.measured())
+
+
+@pytest.mark.parametrize("grid", [None, 5, "EPSG:32618", (10, 10)])
+def test_dense_shares_need_a_grid(grid):
+    with pytest.raises(InputRefused, match="grid must be a Grid"):
+        dense_fractions(SQUARES.geometry.values, grid)
+
+
+@pytest.mark.parametrize("shapes", [None, "a", [5]])
+def test_dense_shares_need_polygons(shapes):
+    with pytest.raises(ZoneError, match="polygons"):
+        dense_fractions(shapes, UTM)
+
+
+@pytest.mark.parametrize("zone", ["nope", 99, 2, -1, 1.5, None, True])
+def test_a_zone_that_a_coverage_lacks_is_refused(zone):
+    with pytest.raises(InputRefused, match="nope.*which has a, b" if zone == "nope" else "from 0 to 1"):
+        coverage_fraction(SQUARES, UTM).cells(zone)
+
+
+@pytest.mark.parametrize("rows", [(5, 2), (0, 99), (-1, 5), (1.5, 3), ("a", 2), (41, 41)])
+def test_rows_that_a_coverage_lacks_are_refused(rows):
+    share = coverage_fraction(SQUARES, UTM)
+    for call in (share.dense, share.strips):
+        with pytest.raises(InputRefused, match=r"row_st(art|op) must be a whole number"):
+            call(*rows)
+    assert share.dense(40, 40).shape == (2, 0, 50)
+
+
+@pytest.mark.parametrize("area", [None, 5, "planar:x", "square metres", ["ellipsoidal"]])
+def test_hectares_on_another_surface_are_refused(area):
+    with pytest.raises(InputRefused, match="area"):
+        coverage_fraction(SQUARES, UTM).measured(area)
+
+
+def test_ground_owned_that_leaves_nothing_is_told_from_a_wrong_crs():
+    """No zone touches the ground owned, though the map holds them: the CRS is not what is wrong."""
+    owners = own_tiles({"first": UTM, "second": UTM}).set_index("tile").geometry
+    with pytest.raises(InputRefused, match="owns no ground: owned= is empty") as nothing:
+        coverage_fraction(SQUARES, UTM, owned=owners["second"])
+    with pytest.raises(InputRefused, match=r"not the ground that it owns.*longitude -70\.000 to") as elsewhere:
+        coverage_fraction(SQUARES, UTM, owned=shapely.box(-70, 1, -69, 2))
+    for error in (nothing, elsewhere):
+        assert not isinstance(error.value, CRSMismatch)
+        assert "no zone touches" not in str(error.value)
+    # where the map holds none of them, owned or not, it is the map that is elsewhere
+    with pytest.raises(CRSMismatch, match="no zone touches the map"):
+        coverage_fraction(SQUARES.translate(1e5).to_frame("geometry"), UTM, owned=shapely.box(-70, 1, -69, 2))
+    empty = coverage_fraction(SQUARES, UTM, owned=owners["second"], allow_outside=True)
+    assert empty.inside_ha.tolist() == [0, 0]
+    assert (empty.outside_ha == empty.zone_ha).all()
+
+
+def test_a_coverage_file_that_can_not_be_written_or_named_is_refused(tmp_path):
+    share = coverage_fraction(SQUARES, UTM)
+    for path in (tmp_path, tmp_path / "nowhere" / "a.npz"):
+        with pytest.raises(InputRefused, match="can't be written"):
+            share.save(path)
+    for path in (None, 5):
+        with pytest.raises(InputRefused, match="path must be"):
+            share.save(path)
+        with pytest.raises(InputRefused, match="path must be"):
+            Coverage.load(path, SQUARES, UTM)
+    assert list(tmp_path.iterdir()) == []
+    path = share.save(tmp_path / "a.npz")
+    with pytest.raises(InputRefused, match="grid must be a Grid"):
+        Coverage.load(path, SQUARES, None)
+    with pytest.raises(InputRefused, match="owned must be"):
+        Coverage.load(path, SQUARES, UTM, owned=5)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"priority": 5}, {"valid": [1]}, {"footprints": 5}, {"valid": {"a": None}}],
+    ids=lambda v: next(iter(v)),
+)
+def test_owners_need_names_and_polygons(arguments):
+    with pytest.raises(InputRefused, match=next(iter(arguments))):
+        own_tiles({"a": UTM}, **arguments)
+    with pytest.raises(InputRefused, match="name of a tile"):
+        own_tiles({"a": UTM, 1: UTM})
+
+
+# Zones kept from tile to tile ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("crs", ["EPSG:32618", "EPSG:9377", "EPSG:4326"])
+def test_zones_kept_from_tile_to_tile_change_no_bit_and_are_not_reprojected_again(crs, monkeypatch):
+    from geococa import zone_memory, zone_shapes
+
+    rng = np.random.default_rng(6)
+    shapes = [polygonal(star(rng, 40, 600250 + 60 * n, 299800, 200)) for n in range(4)]
+    zones = geopandas.GeoDataFrame({"zone": list("abcd")}, geometry=shapes, crs="EPSG:32618").to_crs(crs)
+    grids = {name: UTM.window(0, 40, start, start + 25) for name, start in (("x", 0), ("y", 20), ("z", 25))}
+    owners = own_tiles(grids).set_index("tile").geometry
+    calls = []
+    real = zone_shapes.reprojected
+    monkeypatch.setattr(zone_shapes, "reprojected", lambda *args, **kw: calls.append(args[2]) or real(*args, **kw))
+
+    def measured():
+        shares = [
+            coverage_fraction(zones, grid, owned=owners[name], allow_outside=True) for name, grid in grids.items()
+        ]
+        return b"".join(np.concatenate([np.ravel(a) for a in (*s.arrays, *s.measured())]).tobytes() for s in shares)
+
+    zone_memory._box.cache_clear()
+    kept = measured()
+    once = len(calls)
+    assert measured() == kept
+    # neither the second nor the third tile, nor another run, reprojects anything
+    assert len(calls) == once == (1 if crs != "EPSG:9377" else 2)
+    monkeypatch.setattr(zone_memory, "_MOST_VERTICES", -1)
+    assert measured() == kept
+    assert len(calls) == once * (1 + len(grids))
+    monkeypatch.undo()
+    # a vertex moved by a micrometre makes other zones of them
+    zones = zones.set_geometry(zones.translate(1e-6 if crs != "EPSG:4326" else 1e-11))
+    assert measured() != kept
+
+
+# Old datums ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("zone_crs", "grid_crs"), [("EPSG:4218", "EPSG:32618"), ("EPSG:4326", "EPSG:21897")])
+def test_a_zone_over_the_border_of_two_datum_shifts_is_not_torn(zone_crs, grid_crs):
+    """Bogota 1975 has a shift for each of eight regions; they meet at longitude -74.4, metres apart.
+
+    A plot across that line lost or won up to 5 % of its cells, and its table was refused.
+    """
+    plots = [shapely.box(-74.4 - w * 1e-3, 4.25, -74.4 + (1 - w) * 1e-3, 4.251) for w in np.linspace(0.05, 0.95, 10)]
+    zones = frame(plots, crs=zone_crs, zone=[str(n) for n in range(10)])
+    x, y = pyproj.Transformer.from_crs("EPSG:4326", grid_crs, always_xy=True).transform(-74.4, 4.25)
+    grid = Grid(grid_crs, (10, 0, x - 1000, 0, -10, y + 1000), (200, 200))
+    share = coverage_fraction(zones, grid)
+    area = grid.cell_area_ha()
+    cells = [float((inside * area[row, column]).sum()) for row, column, inside in map(share.cells, range(10))]
+    # shifts of a zone and of the grid differ by up to 1e-4 of an area
+    np.testing.assert_allclose(cells, share.inside_ha, rtol=1e-4)
+    np.testing.assert_allclose(cells, cells[0], rtol=1e-4)

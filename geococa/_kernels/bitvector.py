@@ -1,13 +1,15 @@
 """Small trees by bit vectors: every split of a tree at once for a block of pixels, no walk at all.
 
-The leaves of a tree are numbered from left to right, one bit each. A pixel that goes right at a split can't end in
-a leaf left of it, so those bits are struck out. When all splits have been looked at, the first bit that is left is
-the pixel's leaf, in whatever order the splits came [1]_. Each split is one comparison over contiguous pixels, which the
-processor does for many at once.
+The leaves of a tree are numbered, one bit each, such that a split's smaller side comes first. A pixel that takes the
+other side can't end in a leaf of this one, so those bits are struck out. When all splits have been looked at, the first
+bit that is left is the pixel's leaf, in whatever order the splits came [1]_. Each split is one comparison over
+contiguous pixels, which the processor does for many at once.
 
 Bits and ranks are bytes where a feature has at most 254 distinct thresholds (boosting that bins its features has no
-more), and 16 bits otherwise; with bytes the processor compares twice as many pixels at once. Splits are kept in fours
-that strike out bits of the same word; a four is filled up with splits that no pixel passes.
+more), and 16 bits otherwise; with bytes the processor compares twice as many pixels at once. Every comparison is
+"bound > rank", or bound > complement of the rank for pixels that go right: the processor then takes the rank from
+memory in the same instruction. Splits that strike out bits of the same word stand together, four or two in one pass; an
+odd one is joined by a split that no pixel passes.
 
 References
 ----------
@@ -22,100 +24,207 @@ from typing import Any
 import numpy as np
 
 from geococa._kernels._jit import inline, kernel
+from geococa._kernels.forest import rank_of
 
-__all__ = ["BLOCK", "FUSED", "HALF", "add_bitvectors"]
+__all__ = ["BLOCK", "FUSED", "HALF", "add_bitvectors", "leaf_codes", "rank_planes"]
 
 BLOCK = 2048
 """Pixels of a block; the planes of their ranks fit in the second-level cache."""
 HALF = 32
 """Leaves that are looked at together when the first one left is sought."""
-FUSED = 4
+FUSED = 8
 """Trees whose leaves are added in one pass over the sums."""
 
 
+def leaf_codes(dtype: Any) -> np.ndarray:
+    """Numbers that `first_of_bytes` and `first_of_shorts` need.
+
+    They are 0, -1, powers of two, the bits whose number has each binary digit set, and the first leaf of each word.
+    """
+    word = 8 * np.dtype(dtype).itemsize
+    places = np.arange(word)
+    digits = [int(sum(1 << int(place) for place in places if place >> digit & 1)) for digit in range(4)]
+    signed = [bits - (bits >> (word - 1) << word) for bits in digits]
+    return np.asarray([0, -1, 1, 2, 4, 8, *signed, *range(0, 8 * word, word)], dtype=dtype)
+
+
+@kernel
+def rank_planes(
+    flat: Any,
+    step: int,
+    count: int,
+    thresholds: Any,
+    threshold_start: Any,
+    buckets: Any,
+    origin: Any,
+    scale: Any,
+    shift: int,
+    row: Any,
+    ranks: Any,
+) -> None:
+    """Replace feature values by ranks and by their complements, plane after plane.
+
+    Parameters
+    ----------
+    flat, step, count, thresholds, threshold_start, buckets, origin, scale
+        See `geococa._kernels.forest.rank_values`.
+    shift : int
+        What ranks are lowered by, so that they fit signed numbers.
+    row : uint32 (at least count,)
+        Workspace.
+    ranks : int8 or int16 (2 * features, at least count)
+        Lowered ranks of every feature, then their complements; overwritten.
+    """
+    n_features = threshold_start.shape[0]
+    last = np.float32(buckets.shape[1] - 2)
+    for f in range(n_features):
+        first, start, factor, table = np.uint64(threshold_start[f]), origin[f], scale[f], buckets[f]
+        values, low, high = flat[f * step : f * step + count], ranks[f], ranks[n_features + f]
+        # three loops: the first and the last run on many pixels at once, the second can't
+        for p in range(count):
+            row[p] = np.int32(min(max((values[p] - start) * factor, np.float32(0)), last))
+        for p in range(count):
+            row[p] = rank_of(values[p], thresholds, table, first, np.uint64(row[p]))
+        for p in range(count):
+            lowered = np.int32(row[p]) - np.int32(shift)
+            low[p] = lowered
+            high[p] = ~lowered
+
+
 @inline
-def strike_out(ranks: Any, feature: Any, rank: Any, bits: Any, four: int, struck: Any) -> None:
-    """Strike out what four splits exclude, for every pixel of a block."""
-    s = 4 * four
+def strike_two(ranks: Any, feature: Any, rank: Any, bits: Any, s: int, struck: Any) -> None:
+    """Strike out what two splits exclude, for every pixel of a block, as the first of a word."""
+    x0, x1 = ranks[feature[s]], ranks[feature[s + 1]]
+    t0, t1 = rank[s], rank[s + 1]
+    b0, b1 = bits[s], bits[s + 1]
+    none = b0 ^ b0
+    for p in range(struck.shape[0]):
+        mask = b0 if t0 > x0[p] else none
+        mask |= b1 if t1 > x1[p] else none
+        struck[p] = mask
+
+
+@inline
+def strike_four(ranks: Any, feature: Any, rank: Any, bits: Any, s: int, struck: Any) -> None:
+    """Strike out what four splits exclude, as the first of a word."""
+    x0, x1, x2, x3 = ranks[feature[s]], ranks[feature[s + 1]], ranks[feature[s + 2]], ranks[feature[s + 3]]
+    t0, t1, t2, t3 = rank[s], rank[s + 1], rank[s + 2], rank[s + 3]
+    b0, b1, b2, b3 = bits[s], bits[s + 1], bits[s + 2], bits[s + 3]
+    none = b0 ^ b0
+    for p in range(struck.shape[0]):
+        mask = b0 if t0 > x0[p] else none
+        mask |= b1 if t1 > x1[p] else none
+        mask |= b2 if t2 > x2[p] else none
+        mask |= b3 if t3 > x3[p] else none
+        struck[p] = mask
+
+
+@inline
+def strike_more(ranks: Any, feature: Any, rank: Any, bits: Any, s: int, struck: Any) -> None:
+    """Strike out what four further splits exclude."""
     x0, x1, x2, x3 = ranks[feature[s]], ranks[feature[s + 1]], ranks[feature[s + 2]], ranks[feature[s + 3]]
     t0, t1, t2, t3 = rank[s], rank[s + 1], rank[s + 2], rank[s + 3]
     b0, b1, b2, b3 = bits[s], bits[s + 1], bits[s + 2], bits[s + 3]
     none = b0 ^ b0
     for p in range(struck.shape[0]):
         mask = struck[p]
-        mask |= b0 if x0[p] > t0 else none
-        mask |= b1 if x1[p] > t1 else none
-        mask |= b2 if x2[p] > t2 else none
-        mask |= b3 if x3[p] > t3 else none
+        mask |= b0 if t0 > x0[p] else none
+        mask |= b1 if t1 > x1[p] else none
+        mask |= b2 if t2 > x2[p] else none
+        mask |= b3 if t3 > x3[p] else none
         struck[p] = mask
 
 
 @inline
-def lowest_bit(struck: Any, first: int, word: int, power: Any) -> None:
-    """Find the first leaf of a half that is not struck out, as a power of two; zero where there is none.
-
-    The words of the half, of ``word`` bits each, are put side by side; the highest leaf gives minus 2**31.
-    """
-    byte, short = np.int32(0xFF), np.int32(0xFFFF)
-    if word == 8:
-        s0, s1, s2, s3 = struck[first], struck[first + 1], struck[first + 2], struck[first + 3]
-        for p in range(power.shape[0]):
-            low = (np.int32(s0[p]) & byte) | ((np.int32(s1[p]) & byte) << np.int32(8))
-            high = (np.int32(s2[p]) & byte) | ((np.int32(s3[p]) & byte) << np.int32(8))
-            left = np.int32(~(low | (high << np.int32(16))))
-            power[p] = np.float32(np.int32(left & np.int32(-left)))
-        return
-    s0, s1 = struck[first], struck[first + 1]
-    for p in range(power.shape[0]):
-        left = np.int32(~((np.int32(s0[p]) & short) | (np.int32(s1[p]) << np.int32(16))))
-        power[p] = np.float32(np.int32(left & np.int32(-left)))
+def strike_word(ranks: Any, feature: Any, rank: Any, bits: Any, begin: int, end: int, struck: Any) -> None:
+    """Strike out what the splits of one word exclude, an even number of them."""
+    if (end - begin) % 4 == 2:
+        strike_two(ranks, feature, rank, bits, begin, struck)
+        begin += 2
+    else:
+        strike_four(ranks, feature, rank, bits, begin, struck)
+        begin += 4
+    for s in range(begin, end, 4):
+        strike_more(ranks, feature, rank, bits, s, struck)
 
 
 @inline
-def take_leaf(half: int, exponent: Any, leaf: Any) -> None:
-    """Take the leaf that `lowest_bit` found, where there is one.
+def first_of_bytes(struck: Any, start: int, codes: Any, leaf: Any) -> None:
+    """Find the first leaf of four words of 8 bits that is not struck out; where there is none, keep ``leaf``.
 
-    A power of two has its exponent in its floating-point form, so that it is found by arithmetic which runs on many
-    pixels at once, as a jump or a conditional store would not.
+    The numbers come from an array, ``codes``: as constants they would be widened to 64 bits, and 4 pixels would be
+    worked on at once instead of 32.
     """
-    begin = np.int32(HALF * half)
+    s0, s1, s2, s3 = struck[start], struck[start + 1], struck[start + 2], struck[start + 3]
+    zero, full, one, two, four = codes[0], codes[1], codes[2], codes[3], codes[4]
+    odd, upper, half = codes[6], codes[7], codes[8]
+    b0, b1, b2, b3 = codes[10 + start], codes[11 + start], codes[12 + start], codes[13 + start]
     for p in range(leaf.shape[0]):
-        place = np.int32(((exponent[p] >> np.int32(23)) & np.int32(0xFF)) - np.int32(127))
-        none = np.int32(place >> np.int32(31))
-        leaf[p] = np.uint8((np.int32(leaf[p]) & none) | (np.int32(begin + place) & ~none))
+        a, b, c, word, kept = s0[p], s1[p], s2[p], s3[p], leaf[p]
+        begin = b2 if c != full else b3
+        word = c if c != full else word
+        begin = b1 if b != full else begin
+        word = b if b != full else word
+        begin = b0 if a != full else begin
+        word = a if a != full else word
+        left = np.int8(~word & (word + one))
+        lowest = one if np.int8(left & odd) != zero else zero
+        middle = two if np.int8(left & upper) != zero else zero
+        highest = four if np.int8(left & half) != zero else zero
+        leaf[p] = kept if word == full else np.int8(np.int8(begin | lowest) | np.int8(middle | highest))
+
+
+@inline
+def first_of_shorts(struck: Any, start: int, codes: Any, leaf: Any) -> None:
+    """Find the first leaf of two words of 16 bits, as `first_of_bytes` does."""
+    s0, s1 = struck[start], struck[start + 1]
+    zero, full, one, two, four, eight = codes[0], codes[1], codes[2], codes[3], codes[4], codes[5]
+    odd, upper, half, most = codes[6], codes[7], codes[8], codes[9]
+    b0, b1 = codes[10 + start], codes[11 + start]
+    for p in range(leaf.shape[0]):
+        a, word, kept = s0[p], s1[p], leaf[p]
+        begin = b0 if a != full else b1
+        word = a if a != full else word
+        left = np.int16(~word & (word + one))
+        lowest = np.int16((one if np.int16(left & odd) != zero else zero) | begin)
+        middle = two if np.int16(left & upper) != zero else zero
+        higher = four if np.int16(left & half) != zero else zero
+        highest = eight if np.int16(left & most) != zero else zero
+        leaf[p] = kept if word == full else np.int16(np.int16(lowest | middle) | np.int16(higher | highest))
 
 
 @inline
 def add_leaves(leaf: Any, trees: int, starts: Any, column: Any, count: int, total: Any) -> None:
     """Add the leaf values of some trees, at most `FUSED`, in their order."""
     if trees == FUSED:
-        l0, l1, l2, l3 = leaf[0], leaf[1], leaf[2], leaf[3]
+        l0, l1, l2, l3, l4, l5, l6, l7 = leaf[0], leaf[1], leaf[2], leaf[3], leaf[4], leaf[5], leaf[6], leaf[7]
         v0, v1, v2, v3 = column[starts[0] :], column[starts[1] :], column[starts[2] :], column[starts[3] :]
+        v4, v5, v6, v7 = column[starts[4] :], column[starts[5] :], column[starts[6] :], column[starts[7] :]
         for i in range(count):
             p = np.uint64(i)
-            total[p] = (((total[p] + v0[l0[p]]) + v1[l1[p]]) + v2[l2[p]]) + v3[l3[p]]
+            low = (((total[p] + v0[np.uint8(l0[p])]) + v1[np.uint8(l1[p])]) + v2[np.uint8(l2[p])]) + v3[np.uint8(l3[p])]
+            total[p] = (((low + v4[np.uint8(l4[p])]) + v5[np.uint8(l5[p])]) + v6[np.uint8(l6[p])]) + v7[np.uint8(l7[p])]
         return
     for tree in range(trees):
         values, reached = column[starts[tree] :], leaf[tree]
         for i in range(count):
-            total[i] += values[reached[i]]
+            total[i] += values[np.uint8(reached[i])]
 
 
 @kernel
 def add_bitvectors(
     ranks: Any,
     count: int,
-    tree_four: Any,
-    four_word: Any,
+    tree_word: Any,
+    word_split: Any,
     feature: Any,
     rank: Any,
     bits: Any,
-    tree_words: Any,
     tree_leaf: Any,
     value: Any,
     tree_class: Any,
+    codes: Any,
     struck: Any,
-    power: Any,
     leaf: Any,
     sums: Any,
 ) -> None:
@@ -123,42 +232,43 @@ def add_bitvectors(
 
     Parameters
     ----------
-    ranks : int8 or int16 (features, BLOCK)
-        Ranks of the pixels' features.
+    ranks : int8 or int16 (2 * features, BLOCK)
+        Ranks of the pixels' features and their complements, see `rank_planes`.
     count : int
         Pixels that count; the others may hold anything.
-    tree_four : int64 (trees + 1,)
-        First four of splits of each tree.
-    four_word : int64 (fours,)
-        Word that a four strikes out bits of.
-    feature : int64 (4 * fours,); rank, bits : as ranks (4 * fours,)
-        Splits: feature, threshold rank, and the leaves left of the split within the word.
-    tree_words, tree_leaf : int64 (trees,)
-        Number of words of a tree, and the place of its first leaf in ``value``.
+    tree_word : int64 (trees + 1,)
+        First word of each tree; a tree has as many as make up `HALF` bits, or twice as many.
+    word_split : int64 (words + 1,)
+        First split of each word; a word has an even number of splits, and at least two.
+    feature : int64 (splits,); rank, bits : as ranks (splits,)
+        Splits: plane, bound that it must stay below, and the leaves that are then struck out of the word.
+    tree_leaf : int64 (trees,)
+        Place of a tree's first leaf in ``value``.
     value : float64 or float32, as sums (width, leaves)
         Class shares, or one score.
     tree_class : int32 (trees,)
         First class that a tree adds to; trees of the same class should stand together.
-    struck : as ranks (words, BLOCK); power : float32 (BLOCK,); leaf : uint8 (FUSED, BLOCK)
+    codes : as ranks (18,)
+        From `leaf_codes`.
+    struck : as ranks (words, BLOCK); leaf : int8 (FUSED, BLOCK)
         Workspace.
     sums : float64 or float32 (classes, at least count)
         Sums to add to.
     """
-    exponent = power.view(np.int32)
     word = 8 * ranks.itemsize
     in_half = HALF // word
     n_trees = tree_class.shape[0]
     begin = 0
     for tree in range(n_trees):
-        struck[:] = 0
-        for four in range(tree_four[tree], tree_four[tree + 1]):
-            strike_out(ranks, feature, rank, bits, four, struck[four_word[four]])
+        first, words = tree_word[tree], tree_word[tree + 1] - tree_word[tree]
+        for w in range(words):
+            strike_word(ranks, feature, rank, bits, word_split[first + w], word_split[first + w + 1], struck[w])
         row = leaf[tree - begin]
-        row[:] = 0
-        halves = (tree_words[tree] + in_half - 1) // in_half
-        for half in range(halves - 1, -1, -1):
-            lowest_bit(struck, half * in_half, word, power)
-            take_leaf(half, exponent, row)
+        for start in range(words - in_half, -1, -in_half):
+            if word == 8:
+                first_of_bytes(struck, start, codes, row)
+            else:
+                first_of_shorts(struck, start, codes, row)
         done = tree + 1 - begin
         if done == FUSED or tree + 1 == n_trees or tree_class[tree + 1] != tree_class[begin]:
             for k in range(value.shape[0]):

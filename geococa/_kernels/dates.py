@@ -73,8 +73,9 @@ def median_days(block: np.ndarray, days: np.ndarray, order: np.ndarray, counts: 
         for i in range(pixels):
             here = row[i] == row[i]
             rank, last = seen[i], np.int32(counts[i]) - np.int32(1)
-            low[i] = day if here and rank == last >> 1 else low[i]
-            high[i] = day if here and rank == (last + np.int32(1)) >> 1 else high[i]
+            # added to zero, once: a choice between the day and what is there would become a masked store, which is slow
+            low[i] += day if here and rank == last >> 1 else np.float32(0.0)
+            high[i] += day if here and rank == (last + np.int32(1)) >> 1 else np.float32(0.0)
             seen[i] += np.int32(here)
     for i in range(pixels):
         middle = np.floor((low[i] + high[i]) * np.float32(0.5))

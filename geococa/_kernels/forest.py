@@ -96,8 +96,8 @@ def rank_of(x: Any, thresholds: Any, buckets: Any, first: Any, bucket: Any) -> A
 
 @kernel
 def rank_values(
-    planes: Any,
-    begin: int,
+    flat: Any,
+    step: int,
     count: int,
     thresholds: Any,
     threshold_start: Any,
@@ -112,10 +112,10 @@ def rank_values(
 
     Parameters
     ----------
-    planes : float32 (features, pixels)
-        Feature values, not NaN.
-    begin, count : int
-        First pixel and number of pixels.
+    flat : float32 (any,); step : int
+        Feature values of the pixels, not NaN: feature ``f`` of the first one is at ``f * step``.
+    count : int
+        Number of pixels.
     thresholds : float32 (any,)
         Distinct thresholds of each feature, rising, followed by +inf twice, where every scan ends.
     threshold_start : int64 (features,)
@@ -131,11 +131,11 @@ def rank_values(
     block : uint16 (groups * features * lanes,)
         Ranks ``(groups, features, lanes)``; lanes beyond ``count`` are left as they are.
     """
-    n_features = planes.shape[0]
+    n_features = threshold_start.shape[0]
     last = np.float32(buckets.shape[1] - 2)
     for f in range(n_features):
         first, start, factor, table = np.uint64(threshold_start[f]), origin[f], scale[f], buckets[f]
-        values = planes[f, begin : begin + count]
+        values = flat[f * step : f * step + count]
         # three loops: the first runs on many pixels at once, the second can't
         for p in range(count):
             row[p] = np.int32(min(max((values[p] - start) * factor, np.float32(0)), last))

@@ -11,11 +11,9 @@ from typing import Any
 import numpy as np
 
 from geococa._kernels._jit import inline, kernel
+from geococa._kernels.zonal import PIECE
 
 __all__ = ["fraction_areas"]
-
-PIECE = 256
-"""Most columns that share one polynomial of cell areas."""
 
 
 @inline

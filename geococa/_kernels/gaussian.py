@@ -12,10 +12,12 @@ import numpy as np
 
 from geococa._kernels._jit import contracted, contracted_kernel, kernel
 
-__all__ = ["LANES", "OPEN", "ROWS", "likely_classes", "squared_distances"]
+__all__ = ["LANES", "OPEN", "PITCH", "ROWS", "likely_classes", "squared_distances"]
 
 LANES = 256
 """Pixels worked on side by side; a strip of them stays in the first-level cache."""
+PITCH = LANES + 16
+"""Distance between rows of a workspace: a power of two would put all rows in the same places of the cache."""
 OPEN = -2
 """Label of a pixel whose two best classes are closer than single precision can tell."""
 
@@ -63,19 +65,23 @@ def squared_distances(planes: Any, whitening: Any, mean: Any, strip: Any, out: A
 
 # Rows of the flat workspace of `likely_classes`. All rows lie in one array at constant distances, so that the compiler
 # knows that they do not overlap; with an array a row it would check that before each loop, or not vectorise at all.
-BEST, RIVAL, NEAREST, LABEL, SQUARE, FIRST, SECOND, DISTANCE = (LANES * row for row in range(8))
-ROWS = 8
+BEST, RIVAL, NEAREST, LABEL = (PITCH * row for row in range(4))
+SQUARE, FIRST, SECOND, DISTANCE, RUNNING = (PITCH * row for row in range(5))
+ROWS = 12
+"""Four for what a strip has, and twice four for its running values, read from one half and written to the other: a
+value that is kept where it is becomes a masked store, which is slow."""
 
 
 @contracted
-def load_strip(planes: Any, start: int, width: int, centre: Any, unit: Any, strip: Any, work: Any) -> None:
+def load_strip(flat: Any, step: int, start: int, width: int, centre: Any, unit: Any, strip: Any, work: Any) -> None:
     """Standardise the features of a strip of pixels, sum their squares, and start the running values."""
+    running = work[RUNNING : RUNNING + 4 * PITCH]
     for p in range(LANES):
         work[SQUARE + p] = np.float32(0)
-        work[BEST + p] = np.float32(-np.inf)
-        work[RIVAL + p] = np.float32(-np.inf)
-    for j in range(planes.shape[0]):
-        row, source = strip[j * LANES : (j + 1) * LANES], planes[j, start : start + width]
+        running[BEST + p] = np.float32(-np.inf)
+        running[RIVAL + p] = np.float32(-np.inf)
+    for j in range(centre.shape[0]):
+        row, source = strip[j * PITCH : j * PITCH + LANES], flat[j * step + start : j * step + start + width]
         middle, factor = centre[j], unit[j]
         for p in range(width):
             row[p] = (source[p] - middle) * factor
@@ -83,51 +89,125 @@ def load_strip(planes: Any, start: int, width: int, centre: Any, unit: Any, stri
             work[SQUARE + p] += row[p] * row[p]
 
 
+# The whitened vector of a pixel is worked out two components at a time, and of these two, four features in one pass; the
+# first pass takes six where that leaves a multiple of four. Each value is then read half as often, and each sum
+# written a quarter as often, as in the plain double loop. The last pass squares what it has and does not write it.
+
+
 @contracted
-def start_rows(i: int, whitening: Any, offset: Any, x: Any, work: Any) -> None:
-    """First two features of two components of the whitened vector."""
+def take_two(i: int, whitening: Any, offset: Any, x: Any, work: Any) -> None:
+    """Start the squared distance with the first two components, which have two features."""
     a, b, e, f = whitening[i, 0], whitening[i, 1], whitening[i + 1, 0], whitening[i + 1, 1]
     start, begin = -offset[i], -offset[i + 1]
     for p in range(LANES):
-        w, y = x[p], x[p + LANES]
-        work[FIRST + p] = start + a * w + b * y
-        work[SECOND + p] = begin + e * w + f * y
+        w, y = x[p], x[p + PITCH]
+        first = start + a * w + b * y
+        second = begin + e * w + f * y
+        work[DISTANCE + p] = first * first + second * second
 
 
 @contracted
-def add_features(i: int, j: int, whitening: Any, x: Any, work: Any) -> None:
-    """Four more features, from ``j``, of two components of the whitened vector; each product joins the sum as it comes."""
+def start_four(i: int, whitening: Any, offset: Any, x: Any, work: Any) -> None:
+    """Start two components with four features."""
+    a, b, c, d = whitening[i, 0], whitening[i, 1], whitening[i, 2], whitening[i, 3]
+    e, f, g, h = whitening[i + 1, 0], whitening[i + 1, 1], whitening[i + 1, 2], whitening[i + 1, 3]
+    start, begin = -offset[i], -offset[i + 1]
+    for p in range(LANES):
+        w, y, z, v = x[p], x[p + PITCH], x[p + 2 * PITCH], x[p + 3 * PITCH]
+        work[FIRST + p] = start + a * w + b * y + c * z + d * v
+        work[SECOND + p] = begin + e * w + f * y + g * z + h * v
+
+
+@contracted
+def take_four(i: int, whitening: Any, offset: Any, x: Any, work: Any) -> None:
+    """Add two components of four features to the squared distance."""
+    a, b, c, d = whitening[i, 0], whitening[i, 1], whitening[i, 2], whitening[i, 3]
+    e, f, g, h = whitening[i + 1, 0], whitening[i + 1, 1], whitening[i + 1, 2], whitening[i + 1, 3]
+    start, begin = -offset[i], -offset[i + 1]
+    for p in range(LANES):
+        w, y, z, v = x[p], x[p + PITCH], x[p + 2 * PITCH], x[p + 3 * PITCH]
+        first = start + a * w + b * y + c * z + d * v
+        second = begin + e * w + f * y + g * z + h * v
+        work[DISTANCE + p] += first * first + second * second
+
+
+@contracted
+def start_six(i: int, whitening: Any, offset: Any, x: Any, work: Any) -> None:
+    """Start two components with six features."""
+    a, b, c = whitening[i, 0], whitening[i, 1], whitening[i, 2]
+    k, m, n = whitening[i, 3], whitening[i, 4], whitening[i, 5]
+    e, f, g = whitening[i + 1, 0], whitening[i + 1, 1], whitening[i + 1, 2]
+    q, r, s = whitening[i + 1, 3], whitening[i + 1, 4], whitening[i + 1, 5]
+    start, begin = -offset[i], -offset[i + 1]
+    for p in range(LANES):
+        w, y, z = x[p], x[p + PITCH], x[p + 2 * PITCH]
+        u, v, t = x[p + 3 * PITCH], x[p + 4 * PITCH], x[p + 5 * PITCH]
+        work[FIRST + p] = start + a * w + b * y + c * z + k * u + m * v + n * t
+        work[SECOND + p] = begin + e * w + f * y + g * z + q * u + r * v + s * t
+
+
+@contracted
+def take_six(i: int, whitening: Any, offset: Any, x: Any, work: Any) -> None:
+    """Add two components of six features to the squared distance."""
+    a, b, c = whitening[i, 0], whitening[i, 1], whitening[i, 2]
+    k, m, n = whitening[i, 3], whitening[i, 4], whitening[i, 5]
+    e, f, g = whitening[i + 1, 0], whitening[i + 1, 1], whitening[i + 1, 2]
+    q, r, s = whitening[i + 1, 3], whitening[i + 1, 4], whitening[i + 1, 5]
+    start, begin = -offset[i], -offset[i + 1]
+    for p in range(LANES):
+        w, y, z = x[p], x[p + PITCH], x[p + 2 * PITCH]
+        u, v, t = x[p + 3 * PITCH], x[p + 4 * PITCH], x[p + 5 * PITCH]
+        first = start + a * w + b * y + c * z + k * u + m * v + n * t
+        second = begin + e * w + f * y + g * z + q * u + r * v + s * t
+        work[DISTANCE + p] += first * first + second * second
+
+
+@contracted
+def add_four(i: int, j: int, whitening: Any, x: Any, work: Any) -> None:
+    """Four more features, from ``j``, of two components."""
     a, b, c, d = whitening[i, j], whitening[i, j + 1], whitening[i, j + 2], whitening[i, j + 3]
     e, f, g, h = whitening[i + 1, j], whitening[i + 1, j + 1], whitening[i + 1, j + 2], whitening[i + 1, j + 3]
     for p in range(LANES):
-        w, y, z, v = x[p], x[p + LANES], x[p + 2 * LANES], x[p + 3 * LANES]
+        w, y, z, v = x[p], x[p + PITCH], x[p + 2 * PITCH], x[p + 3 * PITCH]
         work[FIRST + p] = work[FIRST + p] + a * w + b * y + c * z + d * v
         work[SECOND + p] = work[SECOND + p] + e * w + f * y + g * z + h * v
 
 
 @contracted
-def add_squares(strip: Any, n_features: int, whitening: Any, offset: Any, work: Any) -> None:
-    """Squared distance of a strip of pixels to one class.
-
-    Two components of the whitened vector and four features a pass: each pixel's value is then read half as
-    often, and each sum a quarter as often, as in the plain double loop.
-    """
-    for i in range(0, n_features, 2):
-        start_rows(i, whitening, offset, strip, work)
-        for j in range(2, i + 2, 4):
-            add_features(i, j, whitening, strip[j * LANES : (j + 4) * LANES], work)
-        if i == 0:
-            for p in range(LANES):
-                first, second = work[FIRST + p], work[SECOND + p]
-                work[DISTANCE + p] = first * first + second * second
-        else:
-            for p in range(LANES):
-                first, second = work[FIRST + p], work[SECOND + p]
-                work[DISTANCE + p] += first * first + second * second
+def take_last(i: int, j: int, whitening: Any, x: Any, work: Any) -> None:
+    """Add two components to the squared distance, with their last four features, from ``j``."""
+    a, b, c, d = whitening[i, j], whitening[i, j + 1], whitening[i, j + 2], whitening[i, j + 3]
+    e, f, g, h = whitening[i + 1, j], whitening[i + 1, j + 1], whitening[i + 1, j + 2], whitening[i + 1, j + 3]
+    for p in range(LANES):
+        w, y, z, v = x[p], x[p + PITCH], x[p + 2 * PITCH], x[p + 3 * PITCH]
+        first = work[FIRST + p] + a * w + b * y + c * z + d * v
+        second = work[SECOND + p] + e * w + f * y + g * z + h * v
+        work[DISTANCE + p] += first * first + second * second
 
 
 @contracted
-def compare_class(k: Any, highest: Any, growth: Any, slope: Any, work: Any) -> None:
+def add_squares(strip: Any, n_features: int, whitening: Any, offset: Any, work: Any) -> None:
+    """Squared distance of a strip of pixels to one class; components ``i`` and ``i + 1`` have ``i + 2`` features."""
+    take_two(0, whitening, offset, strip, work)
+    if n_features > 2:
+        take_four(2, whitening, offset, strip, work)
+    if n_features > 4:
+        take_six(4, whitening, offset, strip, work)
+    for i in range(6, n_features, 2):
+        if i % 4 == 0:
+            start_six(i, whitening, offset, strip, work)
+            j = 6
+        else:
+            start_four(i, whitening, offset, strip, work)
+            j = 4
+        while j < i - 2:
+            add_four(i, j, whitening, strip[j * PITCH : (j + 4) * PITCH], work)
+            j += 4
+        take_last(i, j, whitening, strip[j * PITCH : (j + 4) * PITCH], work)
+
+
+@contracted
+def compare_class(k: Any, highest: Any, growth: Any, slope: Any, work: Any, old: Any, new: Any) -> None:
     """Take class ``k`` where its score may be higher than that of the best so far.
 
     Kept for each pixel: the highest score that rounding allows, the second highest, and the distance and the number
@@ -136,18 +216,19 @@ def compare_class(k: Any, highest: Any, growth: Any, slope: Any, work: Any) -> N
     for p in range(LANES):
         d = work[DISTANCE + p]
         score = highest + growth * work[SQUARE + p] - slope * d
-        best, rival, nearest, label = work[BEST + p], work[RIVAL + p], work[NEAREST + p], work[LABEL + p]
+        best, rival, nearest, label = old[BEST + p], old[RIVAL + p], old[NEAREST + p], old[LABEL + p]
         better = score > best
         beaten = best if better else score
-        work[RIVAL + p] = beaten if beaten > rival else rival
-        work[BEST + p] = score if better else best
-        work[NEAREST + p] = d if better else nearest
-        work[LABEL + p] = k if better else label
+        new[RIVAL + p] = beaten if beaten > rival else rival
+        new[BEST + p] = score if better else best
+        new[NEAREST + p] = d if better else nearest
+        new[LABEL + p] = k if better else label
 
 
 @contracted_kernel
 def likely_classes(
-    planes: Any,
+    flat: Any,
+    step: int,
     centre: Any,
     unit: Any,
     whitening: Any,
@@ -171,35 +252,37 @@ def likely_classes(
 
     Parameters
     ----------
-    planes : float32 (features, pixels)
-        Feature values.
+    flat : float32 (any,); step : int
+        Feature values of the pixels: feature ``f`` of the first one is at ``f * step``.
     centre, unit : float32 (features,)
         Standardisation: ``x = (plane - centre) * unit``.
     whitening : float32 (classes, padded, padded); offset : float32 (classes, padded)
-        Lower triangular, for standardised features; padded with zeros to a multiple of four, and two more.
+        Lower triangular, for standardised features; padded with zeros to an even number.
     highest, growth : float32 (classes,); slope : float32
         Upper bound of the scores.
     score_error, distance_error : float32 (3,)
         Error bounds of the best class: by distance, by ``s``, and constant.
     limit : float32
         Squared distance beyond which a pixel is rejected (label -1); infinite where none is.
-    strip : float32 (padded * LANES,); work : float32 (ROWS * LANES,)
+    strip : float32 (padded * PITCH,); work : float32 (ROWS * PITCH,)
         Workspace; what lies in ``strip`` beyond the features must be zero.
     out : int32 (pixels,)
         Class index, -1, or `OPEN`.
     """
-    n_features, n_pixels = planes.shape
+    n_features, n_pixels = centre.shape[0], out.shape[0]
     for start in range(0, n_pixels, LANES):
         width = min(LANES, n_pixels - start)
-        load_strip(planes, start, width, centre, unit, strip, work)
+        load_strip(flat, step, start, width, centre, unit, strip, work)
+        old, new = work[RUNNING : RUNNING + 4 * PITCH], work[RUNNING + 4 * PITCH :]
         for k in range(highest.shape[0]):
             add_squares(strip, n_features, whitening[k], offset[k], work)
-            compare_class(np.float32(k), highest[k], growth[k], slope, work)
+            compare_class(np.float32(k), highest[k], growth[k], slope, work, old, new)
+            old, new = new, old
         for p in range(width):
-            nearest, square = work[NEAREST + p], work[SQUARE + p]
+            nearest, square = old[NEAREST + p], work[SQUARE + p]
             error = score_error[0] * nearest + (score_error[1] * square + score_error[2])
             doubt = distance_error[0] * nearest + (distance_error[1] * square + distance_error[2])
-            safe = work[BEST + p] - error > work[RIVAL + p]
+            safe = old[BEST + p] - error > old[RIVAL + p]
             far, near = nearest - doubt > limit, nearest + doubt <= limit
-            label = np.int32(work[LABEL + p]) if near else np.int32(-1)
+            label = np.int32(old[LABEL + p]) if near else np.int32(-1)
             out[start + p] = label if safe and (near or far) else np.int32(OPEN)

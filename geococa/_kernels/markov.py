@@ -52,7 +52,9 @@ def _load(
             for k in range(classes):
                 target = likelihood[t, k]
                 for b in range(count):
-                    target[b] = one if missing[b] else target[b]
+                    # a choice between one and what is there would become a masked store, which is slow
+                    here = target.dtype.type(missing[b])
+                    target[b] = target[b] * (one - here) + here
     return gaps > 0
 
 
@@ -272,16 +274,17 @@ def most_likely_path(
                 delta[k, b] = initial[k] * likelihood[0, k, b]
         for t in range(1, years):
             for k in range(classes):
+                highest, best_from = ahead[k], came_from[t, k]
+                source, weight = delta[0], steps[t - 1, 0, k]
                 for b in range(count):
-                    ahead[k, b] = delta[0, b] * steps[t - 1, 0, k]
-                    came_from[t, k, b] = 0
+                    highest[b] = source[b] * weight
+                    best_from[b] = 0
                 for j in range(1, classes):
-                    weight = steps[t - 1, j, k]
+                    source, weight, number = delta[j], steps[t - 1, j, k], np.int16(j)
                     for b in range(count):
-                        value = delta[j, b] * weight
-                        if value > ahead[k, b]:
-                            ahead[k, b] = value
-                            came_from[t, k, b] = j
+                        value, old = source[b] * weight, highest[b]
+                        best_from[b] = number if value > old else best_from[b]
+                        highest[b] = max(value, old)
             for b in range(count):
                 peak = 0.0
                 for k in range(classes):
@@ -316,6 +319,7 @@ def count_transitions(
     least: float,
     pairs: np.ndarray,
     starts: np.ndarray,
+    likely: bool = True,
 ) -> float:
     """Expected number of transitions between classes, the E-step of EM (Baum-Welch).
 
@@ -327,11 +331,13 @@ def count_transitions(
         Expected transitions from class to class, summed over years and pixels; added to in place.
     starts : ndarray of float64, shape (classes,)
         Expected pixels of each class in the first year; added to in place.
+    likely : bool
+        Whether to work out the likelihood too, which takes as long as the rest.
 
     Returns
     -------
     float
-        Log likelihood of the pixels, up to a constant that no parameter changes.
+        Log likelihood of the pixels, up to a constant that no parameter changes; 0 without ``likely``.
     """
     years, classes, pixels = probability.shape
     likelihood = np.empty((years, classes, BUNDLE), dtype=np.float64)
@@ -378,7 +384,8 @@ def count_transitions(
         for k in range(classes):
             for b in range(count):
                 starts[k] += used[b] * alpha[0, k, b] * beta[k, b] / norm[b]
-        log_likelihood += _log_likelihood(likelihood, initial, steps, count, used, alpha)
+        if likely:
+            log_likelihood += _log_likelihood(likelihood, initial, steps, count, used, alpha)
     return log_likelihood
 
 

@@ -50,7 +50,7 @@ NEGATE, ABS, SQRT, EXP, LOG, TANH = 10, 11, 12, 13, 14, 15
 def _binary(op: int, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
     """Combine two strips; ``out`` is never ``a`` or ``b``, which lets the compiler use vector instructions."""
     # constants of another type would turn the arithmetic into that of double precision
-    zero, infinity, nan = out.dtype.type(0), out.dtype.type(np.inf), out.dtype.type(np.nan)
+    zero, nan = out.dtype.type(0), out.dtype.type(np.nan)
     if op == ADD:
         for i in range(len(out)):
             out[i] = a[i] + b[i]
@@ -67,7 +67,7 @@ def _binary(op: int, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
     elif op == NORMALISE:
         for i in range(len(out)):
             value = (a[i] - b[i]) / (a[i] + b[i])
-            out[i] = value if abs(value) < infinity else nan
+            out[i] = value - (value - value)
     elif op == MINIMUM:
         for i in range(len(out)):
             out[i] = nan if np.isnan(a[i]) or np.isnan(b[i]) else min(a[i], b[i])
@@ -106,7 +106,8 @@ def _unary(op: int, a: np.ndarray, out: np.ndarray) -> None:
 def _store(row: np.ndarray, out: np.ndarray) -> None:
     for i in range(len(row)):
         value = np.float32(row[i])
-        out[i] = value if abs(value) < np.float32(np.inf) else np.float32(np.nan)
+        # NaN where the value is infinite; a choice between the two would become a masked store, which is slow
+        out[i] = value - (value - value)
 
 
 @inline
@@ -226,10 +227,11 @@ def _fraction(
     b0, b1, b2, b3, b4 = bottom[0], bottom[1], bottom[2], bottom[3], bottom[4]
     for i in range(len(out)):
         w, x, y, z = np.float64(a[i]), np.float64(b[i]), np.float64(c[i]), np.float64(d[i])
-        value = np.float32(
-            (((t0 * w + t1 * x) + (t2 * y + t3 * z)) + t4) / (((b0 * w + b1 * x) + (b2 * y + b3 * z)) + b4)
+        # digits may cancel in the two sums, not in their ratio, and a division in double precision takes twice as long
+        value = np.float32(((t0 * w + t1 * x) + (t2 * y + t3 * z)) + t4) / np.float32(
+            ((b0 * w + b1 * x) + (b2 * y + b3 * z)) + b4
         )
-        out[i] = value if abs(value) < np.float32(np.inf) else np.float32(np.nan)
+        out[i] = value - (value - value)
 
 
 @kernel
@@ -243,7 +245,7 @@ def run_fractions(
     begin: int,
     out: np.ndarray,
 ) -> None:
-    """Compute ratios of two linear combinations of four bands, in float64, each in one pass.
+    """Compute ratios of two linear combinations of four bands, summed in float64, each in one pass.
 
     Parameters
     ----------

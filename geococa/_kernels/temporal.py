@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from geococa._kernels._jit import kernel
+from geococa._kernels._jit import inline, kernel
 
-__all__ = ["geomedian", "medoid", "percentiles", "sorting_pairs", "unify"]
+__all__ = ["geomedian", "medoid", "percentiles", "sorting_pairs", "unify", "weighted_geomedian", "weighted_medoid"]
 
 LANES = 512
 """Pixels a strip of the sorting network: long enough to hide the call of a pair, and well inside the second-level cache."""
+LEAST = 1e-38
+"""Least weight of a date against the heaviest one of its pixel, which float32 still holds."""
 GROUP = 64
 """Pixels in flight in the medoid and geomedian kernels: measured three times as fast as 32, and the same as 128."""
 
@@ -68,7 +70,6 @@ def unify(block: np.ndarray, counts: np.ndarray) -> None:
     dates, bands, pixels = block.shape
     counts[:] = 0
     total = np.empty(pixels, np.float32)
-    nan = np.float32(np.nan)
     for t in range(dates):
         total[:] = np.float32(0.0)
         for b in range(bands):
@@ -83,7 +84,8 @@ def unify(block: np.ndarray, counts: np.ndarray) -> None:
         if missing > 0:
             for b in range(bands):
                 for i in range(pixels):
-                    block[t, b, i] = block[t, b, i] if total[i] == total[i] else nan
+                    # less zero or NaN; a choice between NaN and what is there would become a masked store, which is slow
+                    block[t, b, i] -= total[i]
 
 
 @kernel
@@ -189,6 +191,25 @@ def percentiles(stack: np.ndarray, pairs: np.ndarray, quantiles: np.ndarray, out
                     out[j, start + i] = np.float32(low + share[i] * (np.float64(high) - np.float64(low)))
 
 
+@inline
+def _equal(weights: np.ndarray) -> bool:
+    """Whether all weights are the same."""
+    equal = True
+    for t in range(1, weights.shape[0]):
+        equal = equal and weights[t] == weights[0]
+    return equal
+
+
+@inline
+def _most(block: np.ndarray, pixel: int, weights: np.ndarray) -> float:
+    """Largest weight among the dates of a pixel, 1 where it has none: weights are taken relative to it."""
+    most = 0.0
+    for t in range(block.shape[0]):
+        if block[t, 0, pixel] == block[t, 0, pixel] and weights[t] > most:
+            most = weights[t]
+    return most if most > 0.0 else 1.0
+
+
 @kernel
 def medoid(block: np.ndarray, out: np.ndarray) -> None:
     """Date whose spectrum is closest to those of all other dates of the pixel.
@@ -201,11 +222,28 @@ def medoid(block: np.ndarray, out: np.ndarray) -> None:
         Index of the date with the smallest sum of Euclidean distances, the first of equals; -1 where no date is
         left. Written.
     """
+    weighted_medoid(block, np.ones(block.shape[0]), out)
+
+
+@kernel
+def weighted_medoid(block: np.ndarray, weights: np.ndarray, out: np.ndarray) -> None:
+    """Date with the smallest weighted sum of distances to the other dates of the pixel.
+
+    Parameters
+    ----------
+    block : ndarray (dates, bands, pixels) float32
+        A date is missing where its first band is NaN (see `unify`).
+    weights : ndarray (dates,) float64
+        Positive weight of each date; only their ratios matter.
+    out : ndarray (pixels,) int16
+        Index of the date, the first of equals; -1 where no date is left. Written.
+    """
     dates, bands, pixels = block.shape
     values = np.zeros((dates, bands, GROUP), np.float32)
     valid = np.zeros((dates, GROUP), np.float32)
     sums = np.empty((dates, GROUP), np.float32)
     square = np.empty(GROUP, np.float32)
+    equal = _equal(weights)
     for start in range(0, pixels, GROUP):
         width = min(GROUP, pixels - start)
         sums[:] = np.float32(0.0)
@@ -215,6 +253,13 @@ def medoid(block: np.ndarray, out: np.ndarray) -> None:
                 valid[t, i] = np.float32(here)
                 for b in range(bands):
                     values[t, b, i] = block[t, b, start + i] if here else np.float32(0.0)
+        if not equal:
+            for i in range(width):
+                most = _most(block, start + i, weights)
+                for t in range(dates):
+                    # a date however light can still be chosen
+                    if valid[t, i] > 0:
+                        valid[t, i] = np.float32(max(weights[t] / most, LEAST))
         for s in range(dates):
             for t in range(s + 1, dates):
                 square[:] = np.float32(0.0)
@@ -223,9 +268,9 @@ def medoid(block: np.ndarray, out: np.ndarray) -> None:
                         difference = values[s, b, i] - values[t, b, i]
                         square[i] += difference * difference
                 for i in range(GROUP):
-                    distance = np.sqrt(square[i]) * valid[s, i] * valid[t, i]
-                    sums[s, i] += distance
-                    sums[t, i] += distance
+                    distance = np.sqrt(square[i])
+                    sums[s, i] += distance * valid[t, i]
+                    sums[t, i] += distance * valid[s, i]
         for i in range(width):
             best, least = -1, np.float32(np.inf)
             for t in range(dates):
@@ -235,7 +280,16 @@ def medoid(block: np.ndarray, out: np.ndarray) -> None:
 
 
 @kernel
-def _load(block: np.ndarray, pixel: int, lane: int, values: np.ndarray, valid: np.ndarray, centre: np.ndarray) -> int:
+def _load(
+    block: np.ndarray,
+    weights: np.ndarray,
+    equal: bool,
+    pixel: int,
+    lane: int,
+    values: np.ndarray,
+    valid: np.ndarray,
+    centre: np.ndarray,
+) -> int:
     """Put a pixel into a lane with its mean as first centre; return its number of dates."""
     dates, bands, _ = block.shape
     n = 0
@@ -245,11 +299,23 @@ def _load(block: np.ndarray, pixel: int, lane: int, values: np.ndarray, valid: n
         n += here
         for b in range(bands):
             values[t, b, lane] = block[t, b, pixel] if here else np.float32(0.0)
+    if equal or n == 0:
+        for b in range(bands):
+            total = 0.0
+            for t in range(dates):
+                total += values[t, b, lane]
+            centre[b, lane] = np.float32(total / n) if n > 0 else np.float32(np.nan)
+        return n
+    most, weight = _most(block, pixel, weights), 0.0
+    for t in range(dates):
+        if valid[t, lane] > 0:
+            valid[t, lane] = np.float32(max(weights[t] / most, LEAST))
+        weight += valid[t, lane]
     for b in range(bands):
         total = 0.0
         for t in range(dates):
-            total += values[t, b, lane]
-        centre[b, lane] = np.float32(total / n) if n > 0 else np.float32(np.nan)
+            total += np.float64(valid[t, lane]) * np.float64(values[t, b, lane])
+        centre[b, lane] = np.float32(total / weight)
     return n
 
 
@@ -309,6 +375,28 @@ def geomedian(block: np.ndarray, tolerance: float, max_steps: int, out: np.ndarr
     Weiszfeld (1937), Tohoku Mathematical Journal 43; Ostresh (1978), Operations Research 26(4), 597-609
     (convergence for relaxation factors below 2); Roberts et al. (2017), doi:10.1109/TGRS.2017.2723896.
     """
+    weighted_geomedian(block, np.ones(block.shape[0]), tolerance, max_steps, out)
+
+
+@kernel
+def weighted_geomedian(
+    block: np.ndarray, weights: np.ndarray, tolerance: float, max_steps: int, out: np.ndarray
+) -> None:
+    """Spectrum with the least weighted sum of distances to the dates of each pixel, otherwise as `geomedian`.
+
+    Parameters
+    ----------
+    block : ndarray (dates, bands, pixels) float32
+        A date is missing where its first band is NaN (see `unify`).
+    weights : ndarray (dates,) float64
+        Positive weight of each date; only their ratios matter.
+    tolerance : float
+        Relative step at which a pixel is done.
+    max_steps : int
+        Steps after which a pixel is done in any case.
+    out : ndarray (bands, pixels) float32
+        NaN where no date is left; the weighted mean where there are one or two. Written.
+    """
     dates, bands, pixels = block.shape
     values = np.zeros((dates, bands, GROUP), np.float32)
     valid = np.zeros((dates, GROUP), np.float32)
@@ -319,6 +407,7 @@ def geomedian(block: np.ndarray, tolerance: float, max_steps: int, out: np.ndarr
     pixel = np.full(GROUP, -1, np.int64)
     steps = np.zeros(GROUP, np.int64)
     limit = np.float32(tolerance * tolerance)
+    equal = _equal(weights)
     upcoming, active = 0, 1
     while active > 0:
         active = 0
@@ -330,7 +419,7 @@ def geomedian(block: np.ndarray, tolerance: float, max_steps: int, out: np.ndarr
             if done or pixel[i] < 0:
                 pixel[i] = -1
                 while upcoming < pixels and pixel[i] < 0:
-                    n = _load(block, upcoming, i, values, valid, centre)
+                    n = _load(block, weights, equal, upcoming, i, values, valid, centre)
                     if n > 2:
                         pixel[i], steps[i] = upcoming, 0
                     else:

@@ -42,7 +42,8 @@ def load_date(series: Any, j: int, start: int, width: int, values: int, work: An
         for p in range(width):
             loaded[p] = row[p]
         for p in range(LANES):
-            work[SEEN + p] = 0.0 if np.isnan(loaded[p]) else work[SEEN + p]
+            # a choice between zero and what is there would become a masked store, which is slow
+            work[SEEN + p] *= 0.0 if np.isnan(loaded[p]) else 1.0
 
 
 @inline

@@ -15,11 +15,11 @@ from geococa._kernels._jit import inline, kernel
 
 __all__ = ["centre_cells", "class_areas", "expand_strips", "unknown_label"]
 
-PIECE = 256
+PIECE = 1024
 """Most columns that share one polynomial of cell areas."""
 
 # one cell, its position and the square of its position side by side in one number: sums over a piece fit without carry
-_PACKED = np.array([1 | (i << 16) | (i * i << 32) for i in range(PIECE)], np.uint64)
+_PACKED = np.array([1 | (i << 12) | (i * i << 32) for i in range(PIECE)], np.uint64)
 _LANES = np.array([0, 256, 512, 768], np.uint64)
 
 
@@ -79,7 +79,7 @@ def class_areas(
         Cell areas as ``a + b i + c i²``, with i the column in a piece of ``step`` columns; the last piece holds to the
         end (so a single constant one does for a row).
     step : int
-        Columns of a piece, at most 256.
+        Columns of a piece, at most `PIECE`.
     codes : uint8[slots - 1]
         Codes of the first places in the last axis of ``out``; all other codes go to its last place.
     out : float64[times, zones, slots]
@@ -91,7 +91,7 @@ def class_areas(
         slot[codes[k]] = k
     counts = np.zeros(1024, np.uint64)
     packed, lanes = _PACKED, _LANES
-    nothing, low = np.uint64(0), np.uint64(0xFFFF)
+    nothing, low, middle = np.uint64(0), np.uint64(0xFFF), np.uint64(0xFFFFF)
     last_piece = pieces_ha.shape[1] - 1
     for s in strips:
         zone, row = strip_zone[s], strip_row[s] - row_start
@@ -113,7 +113,7 @@ def class_areas(
                         if total != nothing:
                             cells = np.int64(total & low)
                             found += cells
-                            places = np.int64((total >> np.uint64(16)) & low)
+                            places = np.int64((total >> np.uint64(12)) & middle)
                             squares = np.int64(total >> np.uint64(32))
                             out[time, zone, k] += cells * a + places * b + squares * c
                             for lane in lanes:

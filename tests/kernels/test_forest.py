@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from geococa import tree_walkers
 from geococa._kernels import _jit, bitvector, forest, lanes
+from geococa._kernels.planes import flat_planes
 from geococa.tree_packing import pack_nodes, rank_thresholds
 
 JIT = not _jit.numba.config.DISABLE_JIT
@@ -97,7 +98,7 @@ def test_ranks_equal_a_left_sided_search(spread):
     block, row = np.zeros(3 * 504, np.uint16), np.zeros(504, np.uint32)
     tables = (ranks.thresholds, ranks.start, ranks.buckets, ranks.origin, ranks.scale)
     with np.errstate(over="ignore"):
-        forest.rank_values(planes, 0, 500, *tables, lanes.LANES, row, block)
+        forest.rank_values(*flat_planes(planes), 500, *tables, lanes.LANES, row, block)
     found = block.reshape(42, 3, 12).transpose(1, 0, 2).reshape(3, 504)[:, :500]
     for f in range(3):
         exact = trees["threshold"][trees["feature"] == f]

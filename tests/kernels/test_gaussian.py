@@ -7,6 +7,7 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from geococa._kernels import gaussian
+from geococa._kernels.planes import flat_planes
 from geococa.engines import single_gaussian
 
 
@@ -30,9 +31,11 @@ def distances(planes, whitening, mean):
 
 def labels(planes, mean, whitening, constant, limit=None):
     single = single_gaussian(mean, whitening, constant, limit)
-    strip = np.zeros(single[3].shape[1] * gaussian.LANES, np.float32)
+    strip = np.zeros(single[3].shape[1] * gaussian.PITCH, np.float32)
     out = np.full(planes.shape[1], -9, np.int32)
-    gaussian.likely_classes(planes, *single, strip, np.zeros(gaussian.ROWS * gaussian.LANES, np.float32), out)
+    gaussian.likely_classes(
+        *flat_planes(planes), *single, strip, np.zeros(gaussian.ROWS * gaussian.PITCH, np.float32), out
+    )
     return out
 
 

@@ -10,7 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from geococa._kernels.temporal import LANES, geomedian, medoid, percentiles, sorting_pairs, unify
+from geococa._kernels.temporal import (
+    LANES,
+    geomedian,
+    medoid,
+    percentiles,
+    sorting_pairs,
+    unify,
+    weighted_geomedian,
+    weighted_medoid,
+)
 
 
 def _stack(dates, pixels, seed, missing=0.4):
@@ -124,6 +133,26 @@ def test_medoid_equals_plain_python():
     tied = [i for i in range(150) if np.isfinite(block[:, 0, i]).sum() == 2]
     assert [out[i] for i in range(150) if i not in tied] == [expected[i] for i in range(150) if i not in tied]
     assert out[3] == -1
+
+
+def test_weights_of_any_size_give_the_same_and_repeat_a_date_like_its_copies():
+    block = _block(6, 3, 70, seed=12, missing=0.3)
+    weights = np.array([1.0, 2.0, 1.0, 3.0, 1.0, 1.0])
+    copies = np.ascontiguousarray(np.repeat(block, weights.astype(int), axis=0))
+    source = np.repeat(np.arange(6), weights.astype(int))
+    plain, chosen, tiny = np.empty(70, "int16"), np.empty(70, "int16"), np.empty(70, "int16")
+    medoid(copies, plain)
+    weighted_medoid(block, weights, chosen)
+    weighted_medoid(block, weights * 1e-250, tiny)
+    np.testing.assert_array_equal(chosen, tiny)
+    many = np.isfinite(block[:, 0]).sum(axis=0) > 2
+    assert (np.where(plain >= 0, source[plain], -1) == chosen)[many].all()
+    means = [np.empty((3, 70), "float32") for _ in range(3)]
+    geomedian(copies, 1e-6, 2000, means[0])
+    weighted_geomedian(block, weights, 1e-6, 2000, means[1])
+    weighted_geomedian(block, weights * 1e-250, 1e-6, 2000, means[2])
+    np.testing.assert_array_equal(means[1], means[2])
+    np.testing.assert_allclose(means[1][:, many], means[0][:, many], atol=2e-4)
 
 
 def test_medoid_of_two_dates_is_the_first():
