@@ -72,8 +72,8 @@ def compile_formulas(formulas: Sequence[Node]) -> list[Program | Fractions]:
 
     A formula whose float32 value is sure to lie within 4 units in the last place (5e-7) of the exact one, for
     reflectance that is not negative, is computed in float32: all normalised differences, simple ratios.
-    Any other, where digits may cancel, is computed in float64 and rounded once; ratios of linear combinations take one
-    pass, with sums in float64 and a ratio that is within 2 units in the last place.
+    Any other, where digits may cancel, is computed in float64 and rounded once; so are ratios of linear combinations,
+    which take one pass.
     """
     fractions = {i: found for i, node in enumerate(formulas) if (found := _fraction(node)) is not None}
     programs: list[Program | Fractions] = []

@@ -139,7 +139,7 @@ def test_summary_weights_by_hectares_and_leaves_the_unobserved_out(parks):
         observations=layer(dates), fallback=layer(early),
     )  # fmt: skip
     found = age_summary(table).set_index("zone")
-    assert found.loc["north", "median_age_days"] == 50
+    assert found.loc["north", "median_age_days"] == pytest.approx(50, rel=1e-12)
     assert found.loc["north", "mean_age_days"] == pytest.approx((40 * 5 + 159 * 50) / 199, rel=1e-4)
     assert found.loc["north", "mean_observations"] == pytest.approx((189 * 3 + 10 * 13) / 199, rel=1e-4)
     assert found.loc["north", "fallback_share"] == pytest.approx(99 / 199, rel=1e-4)

@@ -227,9 +227,8 @@ def _fraction(
     b0, b1, b2, b3, b4 = bottom[0], bottom[1], bottom[2], bottom[3], bottom[4]
     for i in range(len(out)):
         w, x, y, z = np.float64(a[i]), np.float64(b[i]), np.float64(c[i]), np.float64(d[i])
-        # digits may cancel in the two sums, not in their ratio, and a division in double precision takes twice as long
-        value = np.float32(((t0 * w + t1 * x) + (t2 * y + t3 * z)) + t4) / np.float32(
-            ((b0 * w + b1 * x) + (b2 * y + b3 * z)) + b4
+        value = np.float32(
+            (((t0 * w + t1 * x) + (t2 * y + t3 * z)) + t4) / (((b0 * w + b1 * x) + (b2 * y + b3 * z)) + b4)
         )
         out[i] = value - (value - value)
 
@@ -245,7 +244,7 @@ def run_fractions(
     begin: int,
     out: np.ndarray,
 ) -> None:
-    """Compute ratios of two linear combinations of four bands, summed in float64, each in one pass.
+    """Compute ratios of two linear combinations of four bands, in float64, each in one pass.
 
     Parameters
     ----------
