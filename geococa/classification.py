@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from geococa._checks import check_dims, check_kind, check_threads, is_lazy
-from geococa.engines import chunks, in_threads
+from geococa.engines import UNSEEN, chunks, in_threads
 from geococa.errors import InputRefused, KindMismatch, ModelRefused
 from geococa.legend import NO_DATA
 from geococa.model_features import check_model, check_scale, select_features
@@ -145,7 +145,8 @@ def _classify_stack(stack: np.ndarray, model: Model, name: str, threads: int | N
 def _classify_chunk(planes: np.ndarray, model: Model, out: np.ndarray) -> None:
     """Classify one chunk ``(features, pixels)`` into ``out``: probabilities ``(classes, pixels)`` or labels ``(pixels,)``."""
     planes = planes.astype(model.plane_dtype(planes.dtype), copy=False)
-    observed = model.plane_observed(planes)
+    index = model.plane_labels_and_gaps(planes) if out.ndim == 1 and model.marks_gaps else None
+    observed = model.plane_observed(planes) if index is None else index != UNSEEN
     every = bool(observed.all())
     if not every:
         planes = planes[:, observed]
@@ -160,7 +161,10 @@ def _classify_chunk(planes: np.ndarray, model: Model, out: np.ndarray) -> None:
             out[:, observed] = found
         return
     # codes are 1, 2, 3, ... in the order of the classes, and a rejected pixel, index -1, is UNCLASSIFIED, 0
-    index = model.plane_labels(planes) if planes.shape[1] else np.empty(0, np.int32)
+    if index is not None:
+        index = index if every else index[observed]
+    else:
+        index = model.plane_labels(planes) if planes.shape[1] else np.empty(0, np.int32)
     if every:
         np.add(index, 1, out=out, casting="unsafe")
     else:

@@ -405,7 +405,7 @@ def _tasks(rings: Rings, rows: int, threads: int) -> Iterable[tuple[int, int, in
     for zone in np.flatnonzero(cost > 2 * share).tolist():
         low, high = _row_range(rings, zone, rows)
         if high > low:
-            large[zone] = np.unique(np.linspace(low, high, 4 * threads + 1).astype(int)).tolist()
+            large[zone] = np.unique(np.linspace(low, high, 2 * threads + 1).astype(int)).tolist()
     # the others in groups that end where their running cost passes a multiple of the share, or at a large zone
     cost[list(large)] = 0
     ends = np.flatnonzero(np.diff(np.cumsum(cost) // share)) + 1

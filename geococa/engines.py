@@ -16,13 +16,15 @@ import numpy as np
 from geococa.errors import ModelRefused
 from geococa.tree_walkers import UNDECIDED, Ballot, LaneWalker, make_walker
 
-__all__ = ["CHUNK", "REJECTED", "Engine", "chunks", "in_threads", "make_engine"]
+__all__ = ["CHUNK", "REJECTED", "UNSEEN", "Engine", "chunks", "in_threads", "make_engine"]
 
 CHUNK = 32_760
 """Pixels of a task; the block of the forest kernels."""
 
 REJECTED = -1
 """Class index of a pixel that no class may claim."""
+UNSEEN = -3
+"""Class index of a pixel that was not observed."""
 
 _MANY = 24
 _MAX_VOTED = 2048  # with more trees, votes in halves of 64 bits are off by more than 1e-6
@@ -270,21 +272,39 @@ class _Gaussian(_Scaled):
         return _softmax(scores)
 
     def labels(self, planes: np.ndarray) -> np.ndarray:
+        values = self.scaled(planes)
+        labels, open_ = self._quick(values)
+        if len(open_):
+            labels[open_] = self._likely(values[:, open_])
+        return labels
+
+    def labels_and_gaps(self, planes: np.ndarray, largest: float) -> np.ndarray:
+        """Class indices as of `labels`, and `UNSEEN` where a feature is no number of at most ``largest``.
+
+        Such pixels are found among those that single precision leaves open, so that others are read once only.
+        """
+        values = self.scaled(planes)
+        labels, open_ = self._quick(values)
+        if len(open_):
+            seen = (np.abs(planes[:, open_]) <= largest).all(axis=0)
+            found = np.full(len(open_), UNSEEN, dtype=np.int32)
+            found[seen] = self._likely(values[:, open_[seen]])
+            labels[open_] = found
+        return labels
+
+    def _quick(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Labels in single precision, and the pixels that it leaves open: all where it can't be used."""
         from geococa._kernels import gaussian
         from geococa._kernels.planes import flat_planes
 
-        values = self.scaled(planes)
-        if self._single is None or values.dtype != np.float32:
-            return self._likely(values)
         labels = np.empty(values.shape[1], dtype=np.int32)
+        if self._single is None or values.dtype != np.float32:
+            return labels, np.arange(len(labels))
         strip = np.zeros(self._single[3].shape[1] * gaussian.PITCH, dtype=np.float32)
         work = np.zeros(gaussian.ROWS * gaussian.PITCH, dtype=np.float32)
         arguments = (*flat_planes(values), *self._single, strip, work, labels)
         gaussian.likely_classes(*arguments)
-        open_ = np.flatnonzero(labels == gaussian.OPEN)
-        if len(open_):
-            labels[open_] = self._likely(values[:, open_])
-        return labels
+        return labels, np.flatnonzero(labels == gaussian.OPEN)
 
     def _likely(self, values: np.ndarray) -> np.ndarray:
         """Most likely class in double precision, the first of equals."""

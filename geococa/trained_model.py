@@ -380,6 +380,18 @@ class Model:
             observed = all_finite(planes, _LARGEST)
         return observed
 
+    @property
+    def marks_gaps(self) -> bool:
+        """Whether `plane_labels_and_gaps` takes the place of `plane_observed` and `plane_labels`: it reads pixels once."""
+        direct = self.calibration is None and self.columns == tuple(range(len(self.classes)))
+        return direct and hasattr(self._engine, "labels_and_gaps")
+
+    def plane_labels_and_gaps(self, planes: np.ndarray) -> np.ndarray:
+        """Return what `plane_labels` gives for observed pixels, and `geococa.engines.UNSEEN` for the others."""
+        engine: Any = self._engine
+        labels: np.ndarray = engine.labels_and_gaps(planes, _LARGEST)
+        return labels
+
     def plane_filled(self, planes: np.ndarray) -> np.ndarray:
         """Observed ``planes`` ``(features, pixels)`` without gaps: what is missing is what the nearest class expects."""
         engine: Any = self._engine

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
 from geococa.area_of_applicability import applicability
 from geococa.calibration import calibrate
 from geococa.classification import classify
-from geococa.engines import CHUNK
+from geococa.engines import CHUNK, UNSEEN
 from geococa.errors import GridMismatch, InputRefused, KindMismatch, ModelRefused
 from geococa.grid import Grid
 from geococa.legend import Legend
@@ -385,3 +386,23 @@ def test_accuracy_on_held_back_landsat_polygons_is_that_of_scikit_learn(landsat)
     converted = classify(scene, Model.from_estimator(forest, features=list(scene["feature"].values)), "labels")
     again = np.asarray(Legend.from_attrs(converted.attrs).names)[converted.values]
     assert np.array_equal(again[check], forest.predict(scene.values[:, check].T))
+
+
+@pytest.mark.parametrize("rejection", [None, 0.05])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_gaussian_labels_find_gaps_as_the_observed_pixels_tell(rejection, dtype):
+    rng = np.random.default_rng(5)
+    table = pd.DataFrame(rng.normal(size=(90, 3)), columns=["a", "b", "c"])
+    table["class"] = np.repeat(["one", "two", "three"], 30)
+    table.loc[30:59, "a"] += 2
+    options = {} if rejection is None else {"rejection": rejection}
+    model = train(table, ["a", "b", "c"], method="gaussian", **options)
+    planes = (2 * rng.normal(size=(3, 4000))).astype(dtype)
+    for value in (np.nan, np.inf, -np.inf, 1e38):
+        planes[rng.random(planes.shape) < 0.03] = value
+    assert model.marks_gaps
+    observed = model.plane_observed(planes)
+    assert 0.3 < observed.mean() < 0.95
+    found = model.plane_labels_and_gaps(planes)
+    assert np.array_equal(found != UNSEEN, observed)
+    assert np.array_equal(found[observed], model.plane_labels(planes[:, observed]))
