@@ -27,6 +27,7 @@ UNSEEN = -3
 """Class index of a pixel that was not observed."""
 
 _MANY = 24
+_NEAR_HALF = 1e-6  # scores beyond this give more than one half in single precision, too
 _MAX_VOTED = 2048  # with more trees, votes in halves of 64 bits are off by more than 1e-6
 
 T = TypeVar("T")
@@ -241,7 +242,13 @@ class _Boosting(_Trees):
     def labels(self, planes: np.ndarray) -> np.ndarray:
         scores = self._sums(self._prepared(planes))
         if self._link == "sigmoid":
-            return (scores[0] >= 0 if self._tie_up else scores[0] > 0).astype(np.int32)
+            upper = scores[0] >= 0 if self._tie_up else scores[0] > 0
+            if scores.dtype == np.float32:
+                # the source compares the probability, which in single precision is one half for scores just above zero
+                near = np.flatnonzero(upper & (scores[0] < _NEAR_HALF))
+                odds = np.exp(-scores[0, near].astype(np.float64)).astype(np.float32)
+                upper[near] = odds + np.float32(1) < np.float32(2)
+            return upper.astype(np.int32)
         return scores.argmax(axis=0).astype(np.int32)
 
 
