@@ -140,7 +140,7 @@ def bench_geomedian(dates: int, pixels: int, repeats: int, peer_python: str | No
     step = TOLERANCE * float(np.median(np.linalg.norm(np.nanmedian(block, axis=0), axis=0)))
     out, made = np.empty(block.shape[1:], np.float32), {}
     functions = {
-        "geococa": lambda: geomedian(block, TOLERANCE, 500, out),
+        "geococa": lambda: geomedian(block, np.ones(dates), TOLERANCE, 500, out),
         "numpy Weiszfeld": lambda: made.update({"numpy Weiszfeld": weiszfeld(block, step)}),
     }
     process = None

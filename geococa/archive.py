@@ -24,11 +24,12 @@ import xarray as xr
 from geococa.errors import ArchiveBusy, GeococaError, InputRefused
 from geococa.ledger import Ledger, Task, hash_of
 from geococa.models import read_model, train
-from geococa.outputs import Outputs, TileMaps, write_outputs
+from geococa.outputs import Outputs, write_outputs
 from geococa.pipeline import run_tile, sample_table, with_estimated_transitions
 from geococa.recipe import Recipe
 from geococa.run_estimates import read_rows, skill_of_run, validation_rows, write_rows
-from geococa.run_job import TESTING, Progress, RunJob, maps_task, model_key, no_progress, plan_job, yearly_files
+from geococa.run_folder import TileMaps
+from geococa.run_job import TESTING, Progress, RunJob, maps_task, no_progress, plan_job, yearly_files
 from geococa.run_measures import measure_run
 from geococa.samples import read_samples
 from geococa.tiles import TileRef
@@ -228,7 +229,7 @@ def _run(job: RunJob) -> ArchiveResult:
 
 def _model(job: RunJob, ledger: Ledger) -> Model:
     """Read the model, or train it from the recipe's samples; test it where the recipe asks for folds."""
-    task = Task("model", "archive", model_key(job))
+    task = Task("model", "archive", job.model_key)
     # samples are read once, and only if something is to be done with them
     rows = functools.cache(lambda: _rows(job))
     if ledger.state(task)[0] == "reuse":
@@ -249,7 +250,7 @@ def _test(job: RunJob, ledger: Ledger, rows: Callable[[], tuple[pd.DataFrame, li
     tested = job.folder / "cross_validation_rows.csv"
     asked = settings.folds > 0 and settings.path is None
     how = [*(getattr(settings, name) for name in TESTING), job.recipe.skill.index]
-    task = Task("cross_validation", "archive", hash_of(model_key(job), how, job.recipe.areas.class_name))
+    task = Task("cross_validation", "archive", hash_of(job.model_key, how, job.recipe.areas.class_name))
     if not asked:
         if path.exists():  # of an earlier run with folds: it would be taken for this model's
             path.unlink()

@@ -42,6 +42,7 @@ _CLOSED = 1e-9
 """Relative difference of hectares below which two of them are the same."""
 _WORST_CLOSURE = 1e-3
 _COUNTED = "pixel counting, not a design-based estimate"
+_BY_CENTRE = "cells by their centre"
 _FRACTIONS = "sum of area fractions of pixels, not a design-based estimate"
 Float = npt.NDArray[np.float64]
 
@@ -52,7 +53,7 @@ def zonal_area(
     *,
     area: str = ELLIPSOIDAL,
     method: Literal["exact", "centre"] = "exact",
-    threads: int = 1,
+    threads: int | None = 1,
 ) -> xr.Dataset:
     """Hectares of every class in every zone.
 
@@ -74,9 +75,9 @@ def zonal_area(
         to reproduce the figures of older tools (with ``area="planar:..."`` in the map's own CRS also their nominal
         cells); ``zone_ha`` is then what was counted and what lies outside, not the polygon's area, and ``estimate`` says
         so.
-    threads : int
+    threads : int or None
         Threads over zones; the result is the same to the last bit whatever their number, and whatever the chunks of
-        the map.
+        the map. None takes one for each processor.
 
     Returns
     -------
@@ -92,7 +93,8 @@ def zonal_area(
     GridMismatch
         Map and coverage are on different grids.
     InputRefused
-        The map holds a code that its legend does not name, or fractions that are not shares.
+        The map holds a code that its legend does not name, or fractions that are not shares; ``area``, ``method`` or
+        ``threads`` is none of those above.
 
     Notes
     -----
@@ -179,7 +181,7 @@ def _assembled(
         # as counted: cells at the border that count or don't never add up to the polygon
         counted = sums[0].sum(axis=1) if len(sums) else np.zeros_like(zone_ha)
         zone_ha, inside_ha, closure = zone_ha - inside_ha + counted, counted, np.ones_like(zone_ha)
-        estimate = f"cells by their centre: {estimate}"
+        estimate = f"{_BY_CENTRE}: {estimate}"
     else:
         sums, closure = _closed(sums, inside_ha, share)
     outside = np.broadcast_to(zone_ha - inside_ha, sums.shape[:2])
@@ -277,7 +279,7 @@ def merge_areas(parts: Sequence[xr.Dataset], zones: GeoDataFrame, *, area: str |
         _check_areas(part)
     zones = named_zones(zones)
     measure, estimate = _common_measure(parts, area), _common_estimate(parts)
-    if estimate.startswith("cells by their centre"):
+    if estimate.startswith(_BY_CENTRE):
         raise InputRefused("cells counted by their centre don't add up over tiles; use method='exact' for each tile")
     names = [str(name) for name in zones["zone"]]
     _refuse_strangers(parts, names)

@@ -13,7 +13,7 @@ ARC_SEGMENTS = 64
 """Straight pieces of a quarter of a circle: short of it by 7.5e-5 of the radius."""
 _SAME_M = 1e-3
 _WORST = 3e-4
-"""Largest distance, beside the one asked for, by which the outline may lie wrong: two arcs' worth and rounding."""
+"""Largest distance, beside the one asked for, by which the outline may lie wrong: four times what an arc is short of its circle."""
 
 
 def offset_polygon(shape: Any, distance: float) -> Any:

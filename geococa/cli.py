@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from geococa import __version__
+from geococa.command_parts import PATH, print_table, read_land_cover
 from geococa.errors import GeococaError
+from geococa.sample_commands import assess, sample, settle, sheet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     from geococa.archive import ArchiveResult
     from geococa.models import Model
 
-PATH = click.Path(path_type=Path)
 FAILED_TILES = 3
 INTERRUPTED = 130
 
@@ -95,7 +96,7 @@ def run(
     from geococa.archive import plan_archive, run_archive
 
     if dry_run:
-        _print_table(plan_archive(archive, recipe, out).tasks, as_json)
+        print_table(plan_archive(archive, recipe, out).tasks, as_json)
         return
     with _progress(ctx.obj["quiet"]) as progress:
         result = run_archive(archive, recipe, out=out, workers=workers, threads=threads, progress=progress)
@@ -132,7 +133,7 @@ def check(archive: Path, recipe: Path, as_json: bool) -> None:
     """
     from geococa.preflight import check_recipe
 
-    _print_table(check_recipe(archive, recipe), as_json)
+    print_table(check_recipe(archive, recipe), as_json)
 
 
 @main.command()
@@ -284,227 +285,16 @@ def areas(
     from geococa.grid import Grid
     from geococa.zones import coverage_fraction, read_zones
 
-    labels = _read_land_cover(land_cover, classes, nodata)
+    labels = read_land_cover(land_cover, classes, nodata)
     ground = read_zones(zones, name=name, layer=layer, duplicates=duplicates)
     found = zonal_area(labels, coverage_fraction(ground, Grid.from_xarray(labels)), area=area, method=method)
     if min_observed is not None:
         require_observed(found, min_observed)
-    _print_table(areas_table(found), as_json, csv=True)
+    print_table(areas_table(found), as_json, csv=True)
 
 
-@main.command()
-@click.argument("land_cover", metavar="MAP", type=PATH)
-@click.option("--count", default=600, show_default=True, type=click.IntRange(1), help="Number of sample points.")
-@click.option(
-    "--target-se",
-    type=click.FloatRange(0, min_open=True),
-    help="Draw as many points as this standard error of the class takes, hectares; in place of --count.",
-)
-@click.option("--land-cover", "class_name", default="coca", show_default=True, help="Class whose hectares matter.")
-@click.option("--allocation", default="neyman", show_default=True, help="neyman, proportional, equal or floor.")
-@click.option("--design", default="stratified", show_default=True, help="stratified, simple or systematic.")
-@click.option("--zones", type=PATH, help="Polygons: draw within them only.")
-@click.option("--name", help="Column that names the zones; recognised where not given.")
-@click.option("--by-zone", is_flag=True, help="Every class of every zone is a stratum of its own.")
-@click.option("--year", type=int, help="Year of the map: interpreters are then asked for the class in that year.")
-@click.option("--seed", default=0, show_default=True, type=int, help="Seed of the draw.")
-@click.option("--classes", help="Names of the codes, for maps that do not carry them: 1=coca,2=forest.")
-@click.option(
-    "--out",
-    required=True,
-    type=PATH,
-    help="GeoPackage to write: points with stratum and inclusion probability.",
-)
-def sample(
-    land_cover: Path,
-    count: int,
-    target_se: float | None,
-    class_name: str,
-    allocation: str,
-    design: str,
-    zones: Path | None,
-    name: str | None,
-    by_zone: bool,
-    year: int | None,
-    seed: int,
-    classes: str | None,
-    out: Path,
-) -> None:
-    """Draw a probability sample from a map, to be labelled by interpreters.
-
-    Example:  geococa sample out/maps/18NXG_2024_land_cover.tif --count 600 --out points.gpkg
-    """
-    from geococa.accuracy import mapped_areas, sample_design, sample_size
-    from geococa.legend import Legend
-    from geococa.zones import read_zones
-
-    labels = _read_land_cover(land_cover, classes, None)
-    _check_new_package(out)
-    known = Legend.from_attrs(labels.attrs).names
-    if design == "stratified" and (allocation == "neyman" or target_se is not None) and class_name not in known:
-        raise click.UsageError(
-            f"{land_cover} has no class {class_name!r}, only {', '.join(known)}; name it with --land-cover"
-        )
-    parks = None if zones is None else read_zones(zones, name=name)
-    if target_se is not None:
-        areas = mapped_areas(labels, zones=parks)
-        units = sample_size(target_se, areas, allocation=allocation, target=class_name)
-        count = int(units.sum())
-        click.echo(f"{count} points for a standard error of {units.attrs['se_ha']:.1f} ha", err=True)
-    points = sample_design(
-        labels,
-        count,
-        allocation=allocation,
-        design=design,
-        seed=seed,
-        target=class_name,
-        zones=parks,
-        by_zone=by_zone,
-    )
-    if year is not None:
-        points.insert(1, "year", year)
-    points.to_file(out, driver="GPKG", layer="samples")
-    click.echo(
-        f"wrote {len(points)} points to {out}; fill the empty label column, or label on a page from geococa sheet; then: "
-        f"geococa assess MAP --samples {out}"
-    )
-
-
-@main.command()
-@click.argument("tiles", nargs=-1, required=True, type=PATH)
-@click.option("--samples", required=True, type=PATH, help="Points to label, as 'geococa sample' wrote them.")
-@click.option("--recipe", type=PATH, help="How images are masked and composed; the defaults where not given.")
-@click.option("--classes", required=True, help="Classes to choose from: coca,forest,pasture.")
-@click.option("--bands", default="red,green,blue", show_default=True, help="Shown as red, green and blue.")
-@click.option("--window", "window_m", default=400.0, show_default=True, help="Side of an image in metres.")
-@click.option("--title", default="Response sheet", show_default=True, help="Name of the sheet.")
-@click.option(
-    "--only-open", is_flag=True, help="Only samples without a class: after 'geococa settle', those in dispute."
-)
-@click.option("--out", required=True, type=PATH, help="HTML file to write; it opens from disk and loads nothing.")
-def sheet(
-    tiles: tuple[Path, ...],
-    samples: Path,
-    recipe: Path | None,
-    classes: str,
-    bands: str,
-    window_m: float,
-    title: str,
-    only_open: bool,
-    out: Path,
-) -> None:
-    """Write a page to label samples with: images of every year, buttons for the class, answers saved as CSV.
-
-    Example:  geococa sheet sample_tiles/18NXG --samples points.gpkg --classes coca,forest,pasture --out sheet.html
-    """
-    from geococa.recipe import Recipe
-    from geococa.response_sheets import write_response_sheet
-    from geococa.samples import read_points
-    from geococa.sheet_pictures import sample_pictures
-
-    names = tuple(name.strip() for name in bands.split(","))
-    if len(names) != 3:
-        raise click.BadParameter(f"expected three bands such as red,green,blue, got {bands!r}")
-    settings = Recipe.read(recipe) if recipe is not None else Recipe()
-    points = read_points(samples)
-    if only_open and "class" in points.columns:
-        points = points[points["class"].isna() | (points["class"] == "")].reset_index(drop=True)
-        if points.empty:
-            raise click.UsageError(f"every sample of {samples} has a class; there is nothing left to label")
-    pictures = sample_pictures(tiles, points, settings, names, window_m=window_m)
-    kinds = [name.strip() for name in classes.split(",") if name.strip()]
-    click.echo(write_response_sheet(points, pictures, out, classes=kinds, bands=names, window_m=window_m, title=title))
-
-
-@main.command()
-@click.argument("samples", type=PATH)
-@click.option(
-    "--labels", multiple=True, required=True, type=PATH, help="What one interpreter answered; give it for each."
-)
-@click.option("--arbiter", type=PATH, help="Answers to the samples in dispute; they are final.")
-@click.option(
-    "--rule",
-    default="unanimous",
-    show_default=True,
-    type=click.Choice(["unanimous", "majority"]),
-    help="What settles a sample without the arbiter.",
-)
-@click.option("--class-column", help="Column with the answer; recognised where not given.")
-@click.option("--out", required=True, type=PATH, help="GeoPackage to write: the sample with its settled labels.")
-@click.option("--json", "as_json", is_flag=True, help="Print the agreement as JSON.")
-def settle(
-    samples: Path,
-    labels: tuple[Path, ...],
-    arbiter: Path | None,
-    rule: str,
-    class_column: str | None,
-    out: Path,
-    as_json: bool,
-) -> None:
-    """Read the labels of interpreters back, say how far they agree, and settle them; disputes are left for an arbiter.
-
-    Example:  geococa settle points.gpkg --labels ana.csv --labels luz.csv --out labelled.gpkg
-    """
-    from geococa.interpretations import agreement, arbitrate, read_interpretation
-    from geococa.samples import read_points
-
-    _check_new_package(out)
-    points = read_points(samples)
-    answers = {path.stem: read_interpretation(path, points, class_column=class_column) for path in labels}
-    if len(answers) < len(labels):
-        raise click.UsageError("two label files have one name; the file name tells interpreters apart")
-    final = None if arbiter is None else read_interpretation(arbiter, points, class_column=class_column)
-    settled = arbitrate(points, answers, arbiter=final, rule=rule)
-    settled.to_file(out, driver="GPKG", layer="samples")
-    if len(answers) > 1:
-        table = agreement(answers)
-        _print_table(table.reset_index(), as_json)
-        click.echo(f"kappa is {table.attrs['kappa']}'s; {table.attrs['caution']}", err=True)
-    open_ones = settled[settled["class"].isna()]
-    disputes = int((settled["settled_by"] == "dispute").sum())
-    click.echo(
-        f"wrote {out}: {len(settled) - len(open_ones)} labelled, {disputes} in dispute, "
-        f"{len(open_ones) - disputes} without a label",
-        err=True,
-    )
-
-
-@main.command()
-@click.argument("land_cover", metavar="MAP", type=PATH)
-@click.option("--samples", required=True, type=PATH, help="Labelled points.")
-@click.option("--class-column", default="class", show_default=True, help="Column with the reference class.")
-@click.option("--year", type=int, help="Year of the map, where the samples are of several.")
-@click.option("--zones", type=PATH, help="Polygons: hectares of the class for each, from the same sample.")
-@click.option("--name", help="Column that names the zones; recognised where not given.")
-@click.option("--land-cover", "class_name", default="coca", show_default=True, help="Class whose hectares matter.")
-@click.option("--classes", help="Names of the codes, for maps that do not carry them: 1=coca,2=forest.")
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON rather than a table.")
-def assess(
-    land_cover: Path,
-    samples: Path,
-    class_column: str,
-    year: int | None,
-    zones: Path | None,
-    name: str | None,
-    class_name: str,
-    classes: str | None,
-    as_json: bool,
-) -> None:
-    """Accuracy of a map and design-based hectares with intervals, from labelled samples; of zones with --zones.
-
-    Example:  geococa assess out/maps/18NXG_2024_land_cover.tif --samples points.gpkg
-    """
-    from geococa.assessment import assess_map, assess_zones
-    from geococa.samples import read_samples
-    from geococa.zones import read_zones
-
-    labels = _read_land_cover(land_cover, classes, None)
-    points = read_samples(samples, class_column=class_column)
-    if zones is None:
-        _print_table(assess_map(labels, points, class_name=class_name, year=year), as_json)
-        return
-    parks = read_zones(zones, name=name)
-    _print_table(assess_zones(labels, points, parks, class_name=class_name, year=year), as_json)
+for _command in (sample, sheet, settle, assess):
+    main.add_command(_command)
 
 
 @main.command()
@@ -527,7 +317,7 @@ def trends(table: Path, value: str, class_name: str, test: str, as_json: bool) -
     from geococa.outputs import read_series
     from geococa.trends import area_trend
 
-    _print_table(area_trend(read_series(table, class_name), value=value, test=test), as_json, csv=True)
+    print_table(area_trend(read_series(table, class_name), value=value, test=test), as_json, csv=True)
 
 
 @main.command()
@@ -584,7 +374,7 @@ def status(out: Path, as_json: bool) -> None:
 
     _known_output(out)
     with Ledger.peek(out) as ledger:
-        _print_table(ledger.tasks(), as_json)
+        print_table(ledger.tasks(), as_json)
 
 
 @main.command()
@@ -602,7 +392,7 @@ def verify(ctx: click.Context, out: Path, as_json: bool) -> None:
     with Ledger.peek(out) as ledger:
         table = ledger.verify()
     wrong = table[table["status"] != "ok"]
-    _print_table(wrong if len(wrong) and not as_json else table, as_json)
+    print_table(wrong if len(wrong) and not as_json else table, as_json)
     click.echo(f"{len(table) - len(wrong)} of {len(table)} files as recorded", err=True)
     if len(wrong):
         ctx.exit(4)
@@ -716,113 +506,6 @@ def _years(text: str) -> range:
     if not years:
         raise click.BadParameter(f"the last year lies before the first: {text!r}")
     return years
-
-
-def _read_land_cover(path: Path, classes: str | None, nodata: int | None) -> Any:
-    from geococa.errors import InputRefused
-    from geococa.legend import as_land_cover
-    from geococa.tiles import read_raster
-
-    raster = read_raster(path)
-    if "band" in raster.dims:
-        raise InputRefused(
-            f"{path} has {raster.sizes['band']} bands, a classified map has one; take one out first, for example with "
-            "gdal_translate -b 1"
-        )
-    if classes is None:
-        if raster.attrs.get("kind") != "land_cover":
-            raise InputRefused(f"{path} does not carry class names; name its codes with --classes 1=coca,2=forest,...")
-        return raster
-    try:
-        pairs = [(int(code), name.strip()) for code, name in (part.split("=") for part in classes.split(","))]
-    except ValueError:
-        raise click.BadParameter(f"expected --classes 1=coca,2=forest,... got {classes!r}") from None
-    if len({code for code, _ in pairs}) < len(pairs):
-        raise click.BadParameter(f"each code once in --classes, got {classes!r}")
-    try:
-        raster = _whole_codes(raster, path, nodata)
-        if any(not 0 <= code <= 254 for code, _ in pairs):
-            return _renumbered(raster, dict(pairs), nodata)
-        return as_land_cover(raster, dict(pairs), nodata=nodata)
-    except InputRefused as error:
-        raise error if str(path) in str(error) else InputRefused(f"{path}: {error}") from None
-
-
-def _whole_codes(raster: Any, path: Path, nodata: int | None) -> Any:
-    """Class codes stored as floats, as integers; what is NaN, or the file's own no-data value, becomes no data."""
-    import numpy as np
-
-    from geococa.errors import InputRefused
-
-    if raster.dtype.kind != "f":
-        return raster
-    values = raster.values
-    fills = [
-        nodata,
-        *(source.get(key) for source in (raster.attrs, raster.encoding) for key in ("_FillValue", "nodata")),
-    ]
-    seen = ~np.isnan(values) & ~np.isin(values, [fill for fill in fills if fill is not None])
-    wrong = values[seen & ((values != np.rint(values)) | (np.abs(values) > 2**31 - 1))]
-    if wrong.size:
-        raise InputRefused(
-            f"{path} holds {float(wrong[0]):g}, which is no class code; give a classified map, not an index or probabilities"
-        )
-    if not seen.all() and (values[seen] == 255).any():
-        raise InputRefused(
-            f"{path} has both missing cells and code 255, which means no data here; give the class another code"
-        )
-    plain = raster.copy(data=np.where(seen, values, 255).astype(np.int32))
-    for source in (plain.attrs, plain.encoding):
-        for key in ("_FillValue", "nodata"):
-            source.pop(key, None)
-    return plain
-
-
-def _renumbered(raster: Any, classes: dict[int, str], nodata: int | None) -> Any:
-    """Map whose codes don't fit into a byte, such as CORINE's 231 to 5143, with the codes 1, 2, 3, ... in their order."""
-    import numpy as np
-
-    from geococa.errors import InputRefused
-    from geococa.legend import as_land_cover
-
-    fills = [
-        nodata,
-        *(source.get(key) for source in (raster.attrs, raster.encoding) for key in ("_FillValue", "nodata")),
-    ]
-    missing = [int(fill) for fill in fills if fill is not None and fill == fill and int(fill) not in classes]
-    if nodata in classes:
-        raise InputRefused(f"nodata={nodata} is also the code of {classes[nodata]!r}; a code means either")
-    # a file of floats has its missing cells at 255 by now
-    codes = np.array(sorted(classes))
-    values = raster.values
-    place = np.minimum(np.searchsorted(codes, values), codes.size - 1)
-    known, unseen = codes[place] == values, np.isin(values, [*missing, *([] if 255 in classes else [255])])
-    if not (known | unseen).all():
-        wrong = np.unique(values[~(known | unseen)])[:10].tolist()
-        raise InputRefused(f"the labels hold {wrong}, which --classes does not name; name them, or give --nodata")
-    small = raster.copy(data=np.where(unseen, 255, place + 1).astype(np.uint8))
-    for source in (small.attrs, small.encoding):
-        for key in ("_FillValue", "nodata"):
-            source.pop(key, None)
-    return as_land_cover(small, {number + 1: classes[int(code)] for number, code in enumerate(codes)}, nodata=255)
-
-
-def _check_new_package(out: Path) -> None:
-    """Refuse to write a GeoPackage over a file, or under a name that says another format; make its folder."""
-    if out.exists():
-        raise click.UsageError(f"{out} exists; choose another name")
-    if out.suffix.lower() != ".gpkg":
-        raise click.UsageError(f"{out} is to be a GeoPackage; give it a name that ends in .gpkg")
-    out.parent.mkdir(parents=True, exist_ok=True)
-
-
-def _print_table(table: pd.DataFrame, as_json: bool, *, csv: bool = False) -> None:
-    if as_json:
-        click.echo(table.to_json(orient="records", indent=2, double_precision=10, date_format="iso"))
-    elif csv:
-        click.echo(table.to_csv(index=False), nl=False)
-    else:
-        click.echo(table.to_string(index=False) if len(table) else "nothing to show")
 
 
 def _print_training(tables: dict[str, pd.DataFrame], as_json: bool, out: Path, model: Model) -> None:

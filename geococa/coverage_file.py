@@ -7,8 +7,9 @@ JSON object::
     {"format": "geococa coverage", "version": 2, "key": "<SHA-256>", "digest": "<SHA-256>", "zones": 12,
      "shape": [10980, 10980]}
 
-The digest is that of the arrays, so that shares which were changed in the file don't become hectares. The key is the digest of the grid, the zones (names, coordinates, CRS), the ground owned and the version, so a file is
-only ever used for what it was made from. Zones and grid themselves are not in it: who reads it has them.
+The digest is that of the arrays, so that shares which were changed in the file don't become hectares. The key is the
+digest of the grid, the zones (names, coordinates, CRS), the ground owned and the version, so a file is only ever used for
+what it was made from. Zones and grid themselves are not in it: who reads it has them.
 """
 
 from __future__ import annotations

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
     from geococa.models import Model
 
-__all__ = ["check_model", "check_scale", "select_features", "usable"]
+__all__ = ["TREES", "check_model", "check_scale", "select_features", "table_planes", "usable"]
+
+TREES = ("forest", "boosting")
+"""Engines that compare values, and so take infinite ones too."""
 
 _FEW, _MANY = 16, 1000  # pixels from which on typical values, and all values, say something
 _FAR = 20.0
@@ -53,6 +56,58 @@ def select_features(features: xr.DataArray, model: Model) -> xr.DataArray:
     check_stated("scale", model.feature_scales, features, model.features)
     order = ("time", "feature", "y", "x") if "time" in features.dims else ("feature", "y", "x")
     return features.transpose(*order)
+
+
+def table_planes(X: np.ndarray | pd.DataFrame, model: Model) -> tuple[np.ndarray, np.ndarray]:
+    """Features of a table as planes, matched by name, and the rows that the model can't read.
+
+    Parameters
+    ----------
+    X : pandas.DataFrame or numpy.ndarray (rows, features)
+        A frame's columns are matched by name; an array has the features in the model's order.
+    model : Model
+        The model.
+
+    Returns
+    -------
+    planes : numpy.ndarray
+        Float ``(features, rows)`` in the precision of `Model.plane_dtype`; 0 in rows that can't be read.
+    unread : numpy.ndarray
+        bool ``(rows,)``.
+
+    Raises
+    ------
+    ModelRefused
+        Features are missing, are no numbers, or are on another scale than in training.
+    """
+    names = list(model.features)
+    if hasattr(X, "columns"):
+        missing = [name for name in names if name not in X.columns]
+        if missing:
+            raise ModelRefused(
+                f"the table lacks the features {', '.join(missing)}; it has {', '.join(map(str, X.columns[:30]))}"
+            )
+        frame: Any = X[names]
+        X = np.asarray(frame)
+        if X.dtype == object and all(column.dtype.kind in "fiub" for _, column in frame.items()):
+            X = frame.to_numpy(dtype=np.float64, na_value=np.nan)  # pandas' own types with a missing value
+    values = np.asarray(X)
+    if values.ndim != 2 or values.shape[1] != len(names):
+        raise ModelRefused(
+            f"expected (rows, {len(names)}) values for {', '.join(names[:30])}, got shape {values.shape}"
+        )
+    if values.dtype.kind not in "fiub":
+        raise ModelRefused(f"features must be numbers, got {values.dtype}")
+    planes = np.ascontiguousarray(values.T, dtype=model.plane_dtype(values.dtype))
+    check_scale(planes, model)
+    if model.kind in TREES and np.isinf(planes).any():
+        # a split of missing from other values stands at infinity in the source, at the largest number here
+        limit = float(np.finfo(planes.dtype).max)
+        planes = np.clip(planes, -limit, limit)
+    if model.kind in TREES or model.takes_missing:
+        return planes, np.zeros(planes.shape[1], bool)
+    unread = ~model.plane_observed(planes)
+    return np.where(unread, 0, planes) if unread.any() else planes, unread
 
 
 def usable(model: Model, table: pd.DataFrame) -> np.ndarray:

@@ -43,15 +43,26 @@ from geococa._checks import check_type
 from geococa._files import replace_file
 from geococa.errors import InputRefused, ModelRefused
 
-__all__ = ["MAX_BYTES", "plain", "read_container", "write_container"]
+__all__ = ["FORMAT", "MAX_BYTES", "check_header", "plain", "read_container", "write_container"]
 
 MAGIC = b"GEOCOCA\x01"
+FORMAT = "geococa model 1"
 MAX_BYTES = 4 << 30
 """Largest sum of the unpacked arrays that is read."""
 _MAX_HEADER = 16 << 20
 _MAX_RATIO = 1100  # DEFLATE can't do better than 1032:1
 _DIGEST = 32
 _KINDS = "fiub"
+_ENTRIES = {
+    "kind": str,
+    "features": list,
+    "classes": list,
+    "colors": list,
+    "columns": list,
+    "settings": dict,
+    "provenance": dict,
+}
+"""What every header holds."""
 
 
 def write_container(path: str | os.PathLike[str], header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Path:
@@ -212,3 +223,17 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     return str(value)
+
+
+def check_header(header: Mapping[str, Any]) -> None:
+    """Refuse a header of another format, or without what every model has."""
+    if header.get("format") != FORMAT:
+        raise ModelRefused(f"expected format {FORMAT!r}, got {header.get('format')!r}")
+    for name, kind in _ENTRIES.items():
+        if not isinstance(header.get(name), kind):
+            raise ModelRefused(f"the header's {name!r} must be a {kind.__name__}, got {header.get(name)!r:.80}")
+    for name in ("features", "classes", "colors"):
+        if not all(isinstance(entry, str) for entry in header[name]):
+            raise ModelRefused(f"the header's {name!r} must hold strings")
+    if not all(type(entry) is int for entry in header["columns"]):
+        raise ModelRefused("the header's 'columns' must hold integers")

@@ -1,21 +1,18 @@
-"""What a run leaves for people: tables, comparison with truth and samples, the report and the manifest."""
+"""What a run leaves for people: tables, comparison with truth and samples, the report, public files."""
 
 from __future__ import annotations
 
 import json
 import platform
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 import pandas as pd
 import xarray as xr
 
-from geococa._files import replace_file
 from geococa.areas import areas_table
 from geococa.assessment import Assessment, assess_run
 from geococa.backscatter import radar_files
@@ -24,27 +21,35 @@ from geococa.errors import InputRefused
 from geococa.grid import Grid
 from geococa.ground import ground_inputs
 from geococa.ledger import file_sha256
-from geococa.legend import NO_DATA
 from geococa.publish import publish
 from geococa.recipe import Recipe
 from geococa.report import write_report
-from geococa.report_tables import DATE_COLUMNS
 from geococa.run_estimates import ESTIMATE_TABLES, run_estimates
+from geococa.run_folder import (
+    CHANGE_TABLES,
+    TileMaps,
+    areas_from_table,
+    find_maps,
+    own_ground,
+    read_manifest,
+    read_maps,
+    write_plots,
+    write_table,
+    write_text,
+    write_zones,
+)
 from geococa.samples import read_samples
-from geococa.tiles import read_raster
 from geococa.trends import area_trend
-from geococa.zones import coverage_fraction, own_tiles, valid_footprint
+from geococa.zones import own_tiles, valid_footprint
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
 
 __all__ = [
     "Outputs",
-    "areas_from_table",
     "compare_with_truth",
     "provenance",
     "publish_run",
-    "read_manifest",
     "read_series",
     "rewrite_report",
     "write_outputs",
@@ -52,10 +57,6 @@ __all__ = [
 
 PACKAGES = ("geococa", "numpy", "numba", "rasterio", "shapely", "pyproj", "xarray", "pandas", "scipy", "scikit-learn")
 """Packages whose versions a result may depend on."""
-
-
-CHANGE_TABLES = ("transitions", "changes", "expansion", "permanence", "rings", "forest_loss")
-"""Tables that a run writes where ``[change]`` asks for them."""
 
 
 @dataclass
@@ -162,26 +163,26 @@ def write_outputs(
     if recipe.assessment.samples is not None and pictures:
         samples = read_samples(recipe.assessment.samples)
         assessment = assess_run(samples, pictures, areas, zones, name)
-    files = [*_write_table(areas_table(areas), folder / "areas"), *_write_table(trends, folder / "trends")]
+    files = [*write_table(areas_table(areas), folder / "areas"), *write_table(trends, folder / "trends")]
     if fractions is not None:
-        files += _write_table(areas_table(fractions), folder / "fraction_areas")
+        files += write_table(areas_table(fractions), folder / "fraction_areas")
     if ages is not None:
-        files += _write_table(ages, folder / "image_ages")
+        files += write_table(ages, folder / "image_ages")
     files += _write_change(folder, change or {}, plots)
     if truth is not None:
-        files += _write_table(truth, folder / "truth_comparison")
+        files += write_table(truth, folder / "truth_comparison")
     if assessment is not None:
-        files += _write_table(assessment.classes, folder / "accuracy")
-        files += _write_table(assessment.zones, folder / "zone_estimates")
+        files += write_table(assessment.classes, folder / "accuracy")
+        files += write_table(assessment.zones, folder / "zone_estimates")
         matrices = [
             table.rename_axis("map").reset_index().assign(year=year) for year, table in assessment.matrices.items()
         ]
-        files += _write_table(
+        files += write_table(
             pd.concat(matrices, ignore_index=True).rename_axis(columns=None), folder / "error_matrices"
         )
     estimates = run_estimates(recipe, samples, None if assessment is None else assessment.direct, areas, zones, ages)
     files += _write_estimates(folder, estimates | ({} if skill is None else {"skill": skill}))
-    files.append(_write_zones(zones, folder / "zones.parquet"))
+    files.append(write_zones(zones, folder / "zones.parquet"))
     manifest = {
         "made_with": provenance(),
         "recipe": recipe.settings(),
@@ -201,7 +202,7 @@ def write_outputs(
 
 def _write_estimates(folder: Path, tables: Mapping[str, pd.DataFrame]) -> list[Path]:
     """Write estimates, and take away those of an earlier run that this one does not have."""
-    files = [path for name, table in tables.items() for path in _write_table(table, folder / name)]
+    files = [path for name, table in tables.items() for path in write_table(table, folder / name)]
     for path in (folder / f"{name}.{kind}" for name in ESTIMATE_TABLES for kind in ("csv", "parquet")):
         if path not in files:
             path.unlink(missing_ok=True)
@@ -210,38 +211,14 @@ def _write_estimates(folder: Path, tables: Mapping[str, pd.DataFrame]) -> list[P
 
 def _write_change(folder: Path, tables: Mapping[str, pd.DataFrame], plots: GeoDataFrame | None) -> list[Path]:
     """Write change tables and plots, and take away those of an earlier run that this one was not asked for."""
-    files = [path for name, table in tables.items() for path in _write_table(table, folder / name)]
+    files = [path for name, table in tables.items() for path in write_table(table, folder / name)]
     if plots is not None:
-        files += _write_plots(plots, folder / "plots")
+        files += write_plots(plots, folder / "plots")
     possible = [folder / f"{name}.{kind}" for name in CHANGE_TABLES for kind in ("csv", "parquet")]
     for path in [*possible, folder / "plots.gpkg", folder / "plots.parquet"]:
         if path not in files:
             path.unlink(missing_ok=True)
     return files
-
-
-def _write_plots(plots: GeoDataFrame, stem: Path) -> list[Path]:
-    """Write followed plots as GeoPackage and GeoParquet."""
-    import io
-
-    import pyogrio
-
-    buffer = io.BytesIO()
-    plots.to_parquet(buffer, index=False)
-    parquet, package = stem.with_suffix(".parquet"), stem.with_suffix(".gpkg")
-    if package.is_file() and parquet.is_file() and parquet.read_bytes() == buffer.getvalue():
-        return [package, parquet]
-    # a GeoPackage holds the time it was written, unless it is given
-    before = pyogrio.get_gdal_config_option("OGR_CURRENT_DATE")
-    with tempfile.TemporaryDirectory(prefix=".plots-", dir=stem.parent) as scratch:
-        new = Path(scratch) / package.name
-        pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": "2000-01-01T00:00:00.000Z"})
-        try:
-            plots.to_file(new, layer="plots", driver="GPKG", engine="pyogrio")
-        finally:
-            pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": before})
-        replace_file(package, new.read_bytes())
-    return [package, replace_file(parquet, buffer.getvalue())]
 
 
 def rewrite_report(
@@ -363,100 +340,6 @@ def _owned_only(maps: Mapping[str, xr.DataArray], strip: int = 512) -> dict[str,
     return {tile: own_ground(land_cover, owners, tile, strip=strip) for tile, land_cover in maps.items()}
 
 
-def own_ground(land_cover: xr.DataArray, owners: GeoDataFrame, tile: str, *, strip: int = 512) -> xr.DataArray:
-    """Map of a tile with the ground blanked that other tiles own (``owners`` from `geococa.own_tiles`)."""
-    owned = owners[owners["tile"] == tile].rename(columns={"tile": "zone"})
-    share = coverage_fraction(owned, Grid.from_xarray(land_cover), allow_outside=True)
-    data = land_cover.values.copy()
-    for row in range(0, data.shape[-2], strip):
-        rows = slice(row, min(row + strip, data.shape[-2]))
-        data[..., rows, :][..., share.dense(rows.start, rows.stop).values[0] < 0.5] = NO_DATA
-    return land_cover.copy(data=data)
-
-
-def find_maps(folder: Path, manifest: Mapping[str, Any]) -> dict[str, dict[int, Path]]:
-    """Land-cover files of a finished run, by tile and year."""
-    found: dict[str, dict[int, Path]] = {}
-    for tile in sorted(set(manifest["scenes"]) - set(manifest["failed"])):
-        files = sorted((folder / "maps").glob(f"{tile}_????_land_cover.tif"))
-        found[tile] = {int(file.name.removeprefix(f"{tile}_")[:4]): file for file in files}
-    return {tile: files for tile, files in found.items() if files}
-
-
-class TileMaps(Mapping[str, xr.DataArray]):
-    """The yearly maps of every tile, read when asked for, so that only one tile is in memory at a time.
-
-    Parameters
-    ----------
-    paths : mapping
-        Land-cover file of each tile and year.
-    """
-
-    def __init__(self, paths: Mapping[str, Mapping[int, Path]]) -> None:
-        self._paths = paths
-
-    def __getitem__(self, tile: str) -> xr.DataArray:
-        return read_maps(self._paths[tile])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._paths)
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-
-def read_maps(paths: Mapping[int, Path]) -> xr.DataArray:
-    """Read the yearly maps of a tile into one ``(time, y, x)`` array."""
-    yearly = [
-        read_raster(path).expand_dims(time=[np.datetime64(f"{year}-12-31", "ns")])
-        for year, path in sorted(paths.items())
-    ]
-    return xr.concat(yearly, dim="time", combine_attrs="override")
-
-
-def write_text(path: Path, text: str) -> Path:
-    """Write a text file whole or not at all; a file that already says the same is left alone."""
-    data = text.encode()
-    return path if path.is_file() and path.read_bytes() == data else replace_file(path, data)
-
-
-def _write_zones(zones: GeoDataFrame, path: Path) -> Path:
-    """Write the zones as GeoParquet: unlike a GeoPackage it holds no time stamp."""
-    import io
-
-    buffer = io.BytesIO()
-    zones.to_parquet(buffer, index=False)
-    return path if path.is_file() and path.read_bytes() == buffer.getvalue() else replace_file(path, buffer.getvalue())
-
-
-def _write_table(table: pd.DataFrame, stem: Path) -> list[Path]:
-    """Write a table as CSV and as Parquet."""
-    import io
-
-    buffer = io.BytesIO()
-    table.to_parquet(buffer, index=False)
-    csv, parquet = stem.with_suffix(".csv"), stem.with_suffix(".parquet")
-    write_text(csv, table.to_csv(index=False))
-    if not parquet.is_file() or parquet.read_bytes() != buffer.getvalue():
-        replace_file(parquet, buffer.getvalue())
-    return [csv, parquet]
-
-
-def areas_from_table(table: pd.DataFrame) -> xr.Dataset:
-    """Rebuild the areas dataset from the tidy table of `geococa.areas_table`."""
-    time = pd.to_datetime(table["year"].astype(str) + "-12-31")
-    cube = table.assign(time=time).set_index(["time", "zone", "land_cover"])["area_ha"].to_xarray()
-    order = {"zone": list(dict.fromkeys(table["zone"])), "land_cover": list(dict.fromkeys(table["land_cover"]))}
-    yearly = table.assign(time=time).drop_duplicates(["time", "zone"]).set_index(["time", "zone"])
-    out = xr.Dataset({"area_ha": cube})
-    for column in ("unobserved_ha", "outside_ha", *(name for name in DATE_COLUMNS if name in table)):
-        out[column] = yearly[column].to_xarray()
-    out["zone_ha"] = table.drop_duplicates("zone").set_index("zone")["zone_ha"].to_xarray()
-    if "surface" in table:
-        out.attrs["area"] = str(table["surface"].iloc[0])
-    return out.sel(order)
-
-
 def compare_with_truth(areas: xr.Dataset, path: Path, class_name: str) -> pd.DataFrame:
     """Mapped against true hectares of a class, per zone and year.
 
@@ -515,12 +398,3 @@ def read_series(path: Path, class_name: str) -> pd.DataFrame:
         if table.empty:
             raise InputRefused(f"{path} has no rows of class {class_name!r}; name one of its classes with --land-cover")
     return table.rename(columns={"park": "zone"})
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """Manifest of a finished run."""
-    path = folder / "manifest.json"
-    if not path.is_file():
-        raise InputRefused(f"{folder} is not the output folder of a finished run (it has no manifest.json)")
-    manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return manifest

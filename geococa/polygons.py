@@ -355,10 +355,9 @@ def geometry_areas_ha(rings: Rings, crs: pyproj.CRS, area: str = ELLIPSOIDAL, *,
         return rings_planar_areas(there) * unit_m(planar) ** 2 / M2_PER_HA
     if is_lonlat(crs):
         return _lonlat_areas_ha(rings, threads)
-    bounds = rings.bounds()
-    filled = np.flatnonzero(np.isfinite(bounds[:, 0]))
-    middle_x, middle_y = bounds[filled][:, [0, 2]].mean(axis=1), bounds[filled][:, [1, 3]].mean(axis=1)
-    shifts = shifts_at(crs, middle_x, middle_y)
+    filled = np.flatnonzero(np.diff(rings.zone_rings))
+    middles = zone_middles(rings)[filled]
+    shifts = shifts_at(crs, middles[:, 0], middles[:, 1])
     if len(set(shifts)) > 1:
         # each zone by the datum shift of its own middle, so that it does not depend on the other zones
         out = np.zeros(len(rings))
@@ -368,7 +367,7 @@ def geometry_areas_ha(rings: Rings, crs: pyproj.CRS, area: str = ELLIPSOIDAL, *,
         return out
     window = (float(rings.x.min()), float(rings.y.min()), float(rings.x.max()), float(rings.y.max()))
     try:
-        density = fit_density(crs, Affine.identity(), window, near=(float(middle_x[0]), float(middle_y[0])))
+        density = fit_density(crs, Affine.identity(), window, near=(float(middles[0, 0]), float(middles[0, 1])))
     except InputRefused:
         # zones too far apart for one series: straight edges followed in longitude and latitude instead
         lonlat = pyproj.CRS.from_epsg(4326)

@@ -268,19 +268,19 @@ def _weighted_median_day(strip: Strip, weights: np.ndarray) -> np.ndarray:
 
 
 def _geomedian(strip: Strip, half_life_days: float | None) -> tuple[np.ndarray, np.ndarray]:
-    from geococa._kernels.temporal import weighted_geomedian
+    from geococa._kernels.temporal import geomedian
 
     weights = _weights(strip.dates, half_life_days)
     out = np.empty(strip.values.shape[1:], np.float32)
-    weighted_geomedian(strip.values, weights, _GEOMEDIAN_TOLERANCE, _GEOMEDIAN_STEPS, out)
+    geomedian(strip.values, weights, _GEOMEDIAN_TOLERANCE, _GEOMEDIAN_STEPS, out)
     return out, _median_day(strip) if half_life_days is None else _weighted_median_day(strip, weights)
 
 
 def _medoid(strip: Strip, half_life_days: float | None) -> np.ndarray:
-    from geococa._kernels.temporal import weighted_medoid
+    from geococa._kernels.temporal import medoid
 
     chosen = np.empty(strip.values.shape[2], np.int16)
-    weighted_medoid(strip.values, _weights(strip.dates, half_life_days), chosen)
+    medoid(strip.values, _weights(strip.dates, half_life_days), chosen)
     return chosen
 
 

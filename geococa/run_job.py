@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
 __all__ = [
-    "AREAS_SCHEMA", "TESTING", "Progress", "RunJob", "areas_task", "layer_files", "maps_task", "model_key", "no_progress",
-    "plan_job", "yearly_files",
+    "AREAS_SCHEMA", "TESTING", "Progress", "RunJob", "areas_task", "layer_files", "maps_task", "no_progress", "plan_job",
+    "yearly_files",
 ]  # fmt: skip
 
 CODE_SCHEMA = "1"
@@ -64,6 +64,12 @@ class RunJob:
         if settings.path is None:
             return settings.method in ("fraction", "unmixing")
         return read_model(settings.path).output == "fraction"
+
+    @cached_property
+    def model_key(self) -> str:
+        """Digest of all that the run's model depends on: its file, or samples, scenes and settings."""
+        # worked out once: the maps of every tile depend on it, and it looks at the files of all tiles
+        return _model_key(self)
 
     @property
     def model_path(self) -> Path:
@@ -133,8 +139,7 @@ def _inputs(tile: TileRef) -> list[Any]:
     return files
 
 
-def model_key(job: RunJob) -> str:
-    """Digest of all that the run's model depends on: its file, or samples, scenes and settings."""
+def _model_key(job: RunJob) -> str:
     key = _trained_key(job)
     if not estimates_transitions(job.recipe):
         return key
@@ -182,7 +187,7 @@ def maps_task(job: RunJob, tile: TileRef) -> Task:
     # maps do not depend on layers beside them, so a run without any is the one that it was before there were layers
     named += [settings["layers"]] if any(settings["layers"].values()) else []
     named += _beside(job, [tile])
-    return Task("maps", tile.tile, hash_of(CODE_SCHEMA, stages, model_key(job), _inputs(tile), job.years, *named))
+    return Task("maps", tile.tile, hash_of(CODE_SCHEMA, stages, job.model_key, _inputs(tile), job.years, *named))
 
 
 def areas_task(job: RunJob, tile: str, maps: dict[int, Path], owned: BaseGeometry) -> Task:

@@ -24,7 +24,7 @@ from geococa.fractions import as_fraction
 from geococa.image_ages import AGE_COLUMNS, age_table, merge_ages, with_ages
 from geococa.ledger import Ledger, Task, file_sha256, hash_of
 from geococa.legend import NO_DATA
-from geococa.outputs import CHANGE_TABLES, areas_from_table, own_ground, read_maps
+from geococa.run_folder import CHANGE_TABLES, areas_from_table, own_ground, read_maps
 from geococa.run_job import AREAS_SCHEMA, RunJob, areas_task, layer_files, yearly_files
 from geococa.tiles import TileRef, read_raster
 from geococa.zones import Coverage, buffer_rings, coverage_fraction, coverage_key, footprint_of, own_tiles

@@ -97,7 +97,7 @@ def _tile_samples(
     parts = []
     for block in tile.grid.blocks(recipe.run.block_px, halo_of(recipe, tile.grid)):
         here = inside[inside.geometry.intersects(shapely.box(*tile.grid.window(*block.inner).bounds))]
-        if here.empty or not years:
+        if here.empty:
             continue
         features, _ = block_features(tile, block, recipe, years, context)
         table = extract_samples(

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from geococa.errors import InputRefused
-from geococa.recipe import Features, Recipe, Sar
+from geococa.recipe import Recipe
+from geococa.recipe_sections import Features, Sar
 from geococa.tile_features import halo_of, yearly_features
 from geococa.tiles import find_tiles, open_tile
 

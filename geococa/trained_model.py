@@ -27,8 +27,8 @@ from geococa.model_checks import (
     check_training_set,
     check_transitions,
 )
-from geococa.model_features import check_scale
-from geococa.model_file import plain, read_container, write_container
+from geococa.model_features import TREES, table_planes
+from geococa.model_file import FORMAT, check_header, plain, read_container, write_container
 from geococa.model_parts import parts_from_file, summary_table
 
 if TYPE_CHECKING:
@@ -41,9 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Model", "read_model"]
 
-_FORMAT = "geococa model 1"
 _EXTRA = ("transitions", "training_range")
-_TREES = ("forest", "boosting")
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -313,7 +311,7 @@ class Model:
             ``threads`` is no whole number of at least 1.
         """
         threads = check_threads(threads)
-        planes, unread = self._table(X)
+        planes, unread = table_planes(X, self)
         out = np.empty((planes.shape[1], len(self.classes)))
 
         def work(rows: slice) -> None:
@@ -332,7 +330,7 @@ class Model:
             str ``(rows,)``; ``"unclassified"`` where the model rejects a row or can't read it.
         """
         threads = check_threads(threads)
-        planes, unread = self._table(X)
+        planes, unread = table_planes(X, self)
         index = np.empty(planes.shape[1], dtype=np.int32)
 
         def work(rows: slice) -> None:
@@ -373,7 +371,7 @@ class Model:
         observed: np.ndarray
         if self.takes_missing:
             observed = engine.observed(planes)
-        elif self.kind in _TREES:
+        elif self.kind in TREES:
             observed = all_finite(planes)
         else:
             # the square of a larger number is infinite, and a distance to it no number
@@ -492,37 +490,6 @@ class Model:
 
         return describe_training(self, table, importance=importance, units=units, scale=scale, most=points, seed=seed)
 
-    def _table(self, X: np.ndarray | pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-        """Planes ``(features, rows)`` of a table, in the precision of `plane_dtype`, and the rows that can't be read."""
-        if hasattr(X, "columns"):
-            missing = [name for name in self.features if name not in X.columns]
-            if missing:
-                raise ModelRefused(
-                    f"the table lacks the features {', '.join(missing)}; it has {', '.join(map(str, X.columns[:30]))}"
-                )
-            frame: Any = X[list(self.features)]
-            X = np.asarray(frame)
-            if X.dtype == object and all(column.dtype.kind in "fiub" for _, column in frame.items()):
-                X = frame.to_numpy(dtype=np.float64, na_value=np.nan)  # pandas' own types with a missing value
-        values = np.asarray(X)
-        if values.ndim != 2 or values.shape[1] != len(self.features):
-            raise ModelRefused(
-                f"expected (rows, {len(self.features)}) values for {', '.join(self.features[:30])}, got "
-                f"shape {values.shape}"
-            )
-        if values.dtype.kind not in "fiub":
-            raise ModelRefused(f"features must be numbers, got {values.dtype}")
-        planes = np.ascontiguousarray(values.T, dtype=self.plane_dtype(values.dtype))
-        check_scale(planes, self)
-        if self.kind in _TREES and np.isinf(planes).any():
-            # a split of missing from other values stands at infinity in the source, at the largest number here
-            limit = float(np.finfo(planes.dtype).max)
-            planes = np.clip(planes, -limit, limit)
-        if self.kind in _TREES or self.takes_missing:
-            return planes, np.zeros(planes.shape[1], bool)
-        unread = ~self.plane_observed(planes)
-        return np.where(unread, 0, planes) if unread.any() else planes, unread
-
     def _header(self) -> dict[str, Any]:
         parts = {
             "feature_units": None if self.feature_units is None else list(self.feature_units),
@@ -532,7 +499,7 @@ class Model:
         }
         return {
             **{name: value for name, value in parts.items() if value is not None},
-            "format": _FORMAT,
+            "format": FORMAT,
             "kind": self.kind,
             "features": list(self.features),
             "classes": list(self.classes),
@@ -584,25 +551,7 @@ def read_model(path: str | os.PathLike[str]) -> Model:
         return Model.from_rules(path)
     header, arrays = read_container(path)
     try:
-        if header.get("format") != _FORMAT:
-            raise ModelRefused(f"expected format {_FORMAT!r}, got {header.get('format')!r}")
-        wanted = {
-            "kind": str,
-            "features": list,
-            "classes": list,
-            "colors": list,
-            "columns": list,
-            "settings": dict,
-            "provenance": dict,
-        }
-        for name, kind in wanted.items():
-            if not isinstance(header.get(name), kind):
-                raise ModelRefused(f"the header's {name!r} must be a {kind.__name__}, got {header.get(name)!r:.80}")
-        for name in ("features", "classes", "colors"):
-            if not all(isinstance(entry, str) for entry in header[name]):
-                raise ModelRefused(f"the header's {name!r} must hold strings")
-        if not all(type(entry) is int for entry in header["columns"]):
-            raise ModelRefused("the header's 'columns' must hold integers")
+        check_header(header)
         extra = {name: arrays.pop(name, None) for name in _EXTRA}
         parts = parts_from_file(header, arrays)
         classes = tuple(header["classes"])

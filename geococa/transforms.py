@@ -111,7 +111,7 @@ def ways_at(source: pyproj.CRS, target: pyproj.CRS, x: Array, y: Array) -> list[
 
 def to_lonlat(crs: pyproj.CRS) -> Transform:
     """Return a function from x, y of a CRS to longitude and latitude of WGS84 in degrees."""
-    return transform_between(crs, pyproj.CRS.from_epsg(4326))
+    return transform_between(crs, _WGS84)
 
 
 @lru_cache(maxsize=64)

@@ -49,8 +49,8 @@ class BitVectors:
 
     tree_word: np.ndarray
     word_split: np.ndarray
-    feature: np.ndarray
-    rank: np.ndarray
+    plane: np.ndarray
+    bound: np.ndarray
     bits: np.ndarray
     tree_leaf: np.ndarray
     value: np.ndarray

@@ -35,18 +35,11 @@ def make_walker(trees: Arrays) -> LaneWalker | BitVectorWalker | None:
 
 
 class _Ranked:
-    """Ranking of feature values in the layout of a walker."""
+    """Tables that rank the values of features."""
 
     def __init__(self, ranks: Ranks) -> None:
         self._tables = (ranks.thresholds, ranks.start, ranks.buckets, ranks.origin, ranks.scale)
         self.n_features = len(ranks.start)
-
-    def rank(self, flat: np.ndarray, step: int, begin: int, count: int, lanes: int, block: np.ndarray) -> None:
-        from geococa._kernels import forest
-
-        row = np.empty(count, dtype=np.uint32)
-        with np.errstate(over="ignore"):  # as plain Python: a bucket beyond the last is cut to it
-            forest.rank_values(flat[begin:], step, count, *self._tables, lanes, row, block)
 
 
 class LaneWalker(_Ranked):
@@ -67,7 +60,6 @@ class LaneWalker(_Ranked):
     def add(self, planes: np.ndarray, sums: np.ndarray) -> None:
         """Add to ``sums`` ``(classes, pixels)``."""
         from geococa._kernels import forest
-        from geococa._kernels.lanes import LANES
         from geococa._kernels.planes import flat_planes
 
         p = self.packed
@@ -75,7 +67,7 @@ class LaneWalker(_Ranked):
         flat, step = flat_planes(planes)
         for begin in range(0, planes.shape[1], forest.BLOCK):
             count = min(forest.BLOCK, planes.shape[1] - begin)
-            self.rank(flat, step, begin, count, LANES, block)
+            self.rank(flat, step, begin, count, block)
             forest.add_packed(
                 block,
                 count,
@@ -89,6 +81,14 @@ class LaneWalker(_Ranked):
                 reached,
                 sums[:, begin : begin + count],
             )
+
+    def rank(self, flat: np.ndarray, step: int, begin: int, count: int, block: np.ndarray) -> None:
+        """Rank ``count`` pixels from ``begin`` into a block."""
+        from geococa._kernels import forest
+
+        row = np.empty(count, dtype=np.uint32)
+        with np.errstate(over="ignore"):  # as plain Python: a bucket beyond the last is cut to it
+            forest.rank_values(flat[begin:], step, count, *self._tables, row, block)
 
     def workspace(self) -> tuple[np.ndarray, np.ndarray]:
         """Block of ranks and leaves reached, for one thread."""
@@ -118,10 +118,10 @@ class BitVectorWalker(_Ranked):
         p = self.packed
         size = bitvector.BLOCK
         flat, step = flat_planes(planes)
-        codes = bitvector.leaf_codes(p.rank.dtype)
+        codes = bitvector.leaf_codes(p.bound.dtype)
         row = np.empty(size, dtype=np.uint32)
-        ranks = np.zeros((2 * self.n_features, size), dtype=p.rank.dtype)
-        struck = np.zeros((int(np.diff(p.tree_word).max()), size), dtype=p.rank.dtype)
+        ranks = np.zeros((2 * self.n_features, size), dtype=p.bound.dtype)
+        struck = np.zeros((int(np.diff(p.tree_word).max()), size), dtype=p.bound.dtype)
         leaf = np.zeros((bitvector.FUSED, size), dtype=np.int8)
         for begin in range(0, planes.shape[1], size):
             count = min(size, planes.shape[1] - begin)
@@ -132,8 +132,8 @@ class BitVectorWalker(_Ranked):
                     count,
                     p.tree_word,
                     p.word_split,
-                    p.feature,
-                    p.rank,
+                    p.plane,
+                    p.bound,
                     p.bits,
                     p.tree_leaf,
                     p.value,
@@ -201,7 +201,6 @@ class Ballot:
     ) -> Iterator[tuple[int, int, np.ndarray, Callable[[int, int, int], np.ndarray]]]:
         """Yield each block's first pixel, number of pixels, ranks, and a function that adds the votes of some trees."""
         from geococa._kernels import forest
-        from geococa._kernels.lanes import LANES
         from geococa._kernels.planes import flat_planes
 
         walker, p = self._walker, self._walker.packed
@@ -228,7 +227,7 @@ class Ballot:
 
         for begin in range(0, planes.shape[1], forest.BLOCK):
             count = min(forest.BLOCK, planes.shape[1] - begin)
-            walker.rank(flat, step, begin, count, LANES, block)
+            walker.rank(flat, step, begin, count, block)
             sums[:] = 0
             yield begin, count, block, vote
 

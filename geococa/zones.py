@@ -19,8 +19,9 @@ from geococa.footprints import footprint_of, valid_footprint
 from geococa.ownership import own_tiles
 from geococa.polygons import Rings, polygon_area_ha, reprojected, rings_of
 from geococa.transforms import to_lonlat
-from geococa.zone_files import read_zones, repair_polygons
+from geococa.zone_files import read_zones
 from geococa.zone_hierarchy import assign_parents, roll_up
+from geococa.zone_repair import repair_polygons
 from geococa.zone_shapes import named_zones
 
 if TYPE_CHECKING:

@@ -114,12 +114,6 @@ def test_rows_that_are_no_range_are_refused(rows):
         UTM.cell_area_ha(rows)
 
 
-@pytest.mark.parametrize(("size", "halo"), [(0, 0), (5, -1)])
-def test_blocks_without_cells_are_refused(size, halo):
-    with pytest.raises(InputRefused, match="blocks"):
-        next(UTM.blocks(size, halo))
-
-
 # Shape -----------------------------------------------------------------------------------------------------------------
 
 

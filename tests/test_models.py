@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import pickle  # noqa: TID251 - to make a hostile file, none is read
@@ -1082,3 +1083,23 @@ def test_a_training_that_can_not_be_is_refused_in_one_line(small_archive, tmp_pa
     assert done.exit_code == 2
     assert "name a file in it" in done.output
     assert list(tmp_path.iterdir()) == []
+
+
+def test_xgboosts_labels_follow_its_single_precision_probability_just_above_one_half():
+    xgboost = pytest.importorskip("xgboost")
+    estimator, model = converted("xgboost", 2)
+    X = training_pixels(400, 2, seed=8)[0]
+    plain = dataclasses.replace(model, arrays={**model.arrays, "base": np.zeros(1)})
+    scores = plain._engine._sums(np.ascontiguousarray(X.T))[0]
+    near = np.argsort(abs(scores))[:3]  # where single precision is finest
+    X, scores = X[near], scores[near]
+    apart = 0
+    for row, score in zip(X, scores, strict=True):
+        for wanted in np.linspace(-3e-7, 3e-7, 25):
+            base = np.float32(wanted - score)
+            moved = dataclasses.replace(model, arrays={**model.arrays, "base": np.array([base], np.float64)})
+            data = xgboost.DMatrix(row[None], base_margin=np.array([base]))
+            expected = estimator.get_booster().predict(data)[0] > 0.5
+            assert moved.predict(row[None])[0] == moved.classes[int(expected)]
+            apart += int(estimator.get_booster().predict(data, output_margin=True)[0] > 0) != int(expected)
+    assert apart > 0  # the score alone would have said otherwise

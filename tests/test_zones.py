@@ -23,8 +23,9 @@ from geococa.grid import Grid
 from geococa.ownership import own_tiles
 from geococa.polygons import polygon_area_ha, reprojected, rings_of
 from geococa.zone_algebra import zone_overlaps
-from geococa.zone_files import read_zones, repair_polygons
+from geococa.zone_files import read_zones
 from geococa.zone_hierarchy import assign_parents
+from geococa.zone_repair import repair_polygons
 from geococa.zone_statistics import zonal_statistics
 from geococa.zones import buffer_rings
 from tests.oracles_areas import area_geod_ha, polygonal, shares_by_intersection, star, to_lonlat

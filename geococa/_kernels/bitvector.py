@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from geococa._kernels._jit import inline, kernel
-from geococa._kernels.forest import rank_of
+from geococa._kernels.forest import rank_row
 
 __all__ = ["BLOCK", "FUSED", "HALF", "add_bitvectors", "leaf_codes", "rank_planes"]
 
@@ -76,15 +76,9 @@ def rank_planes(
         Lowered ranks of every feature, then their complements; overwritten.
     """
     n_features = threshold_start.shape[0]
-    last = np.float32(buckets.shape[1] - 2)
     for f in range(n_features):
-        first, start, factor, table = np.uint64(threshold_start[f]), origin[f], scale[f], buckets[f]
         values, low, high = flat[f * step : f * step + count], ranks[f], ranks[n_features + f]
-        # three loops: the first and the last run on many pixels at once, the second can't
-        for p in range(count):
-            row[p] = np.int32(min(max((values[p] - start) * factor, np.float32(0)), last))
-        for p in range(count):
-            row[p] = rank_of(values[p], thresholds, table, first, np.uint64(row[p]))
+        rank_row(values, thresholds, np.uint64(threshold_start[f]), buckets[f], origin[f], scale[f], row)
         for p in range(count):
             lowered = np.int32(row[p]) - np.int32(shift)
             low[p] = lowered
@@ -92,10 +86,10 @@ def rank_planes(
 
 
 @inline
-def strike_two(ranks: Any, feature: Any, rank: Any, bits: Any, s: int, struck: Any) -> None:
-    """Strike out what two splits exclude, for every pixel of a block, as the first of a word."""
-    x0, x1 = ranks[feature[s]], ranks[feature[s + 1]]
-    t0, t1 = rank[s], rank[s + 1]
+def strike_two(ranks: Any, plane: Any, bound: Any, bits: Any, s: int, struck: Any) -> None:
+    """Strike out what two splits exclude, the first ones of a word, for every pixel of a block."""
+    x0, x1 = ranks[plane[s]], ranks[plane[s + 1]]
+    t0, t1 = bound[s], bound[s + 1]
     b0, b1 = bits[s], bits[s + 1]
     none = b0 ^ b0
     for p in range(struck.shape[0]):
@@ -105,29 +99,14 @@ def strike_two(ranks: Any, feature: Any, rank: Any, bits: Any, s: int, struck: A
 
 
 @inline
-def strike_four(ranks: Any, feature: Any, rank: Any, bits: Any, s: int, struck: Any) -> None:
-    """Strike out what four splits exclude, as the first of a word."""
-    x0, x1, x2, x3 = ranks[feature[s]], ranks[feature[s + 1]], ranks[feature[s + 2]], ranks[feature[s + 3]]
-    t0, t1, t2, t3 = rank[s], rank[s + 1], rank[s + 2], rank[s + 3]
+def strike_four(ranks: Any, plane: Any, bound: Any, bits: Any, s: int, first: bool, struck: Any) -> None:
+    """Strike out what four splits exclude, which may be the ``first`` ones of a word."""
+    x0, x1, x2, x3 = ranks[plane[s]], ranks[plane[s + 1]], ranks[plane[s + 2]], ranks[plane[s + 3]]
+    t0, t1, t2, t3 = bound[s], bound[s + 1], bound[s + 2], bound[s + 3]
     b0, b1, b2, b3 = bits[s], bits[s + 1], bits[s + 2], bits[s + 3]
     none = b0 ^ b0
     for p in range(struck.shape[0]):
-        mask = b0 if t0 > x0[p] else none
-        mask |= b1 if t1 > x1[p] else none
-        mask |= b2 if t2 > x2[p] else none
-        mask |= b3 if t3 > x3[p] else none
-        struck[p] = mask
-
-
-@inline
-def strike_more(ranks: Any, feature: Any, rank: Any, bits: Any, s: int, struck: Any) -> None:
-    """Strike out what four further splits exclude."""
-    x0, x1, x2, x3 = ranks[feature[s]], ranks[feature[s + 1]], ranks[feature[s + 2]], ranks[feature[s + 3]]
-    t0, t1, t2, t3 = rank[s], rank[s + 1], rank[s + 2], rank[s + 3]
-    b0, b1, b2, b3 = bits[s], bits[s + 1], bits[s + 2], bits[s + 3]
-    none = b0 ^ b0
-    for p in range(struck.shape[0]):
-        mask = struck[p]
+        mask = none if first else struck[p]
         mask |= b0 if t0 > x0[p] else none
         mask |= b1 if t1 > x1[p] else none
         mask |= b2 if t2 > x2[p] else none
@@ -136,16 +115,16 @@ def strike_more(ranks: Any, feature: Any, rank: Any, bits: Any, s: int, struck: 
 
 
 @inline
-def strike_word(ranks: Any, feature: Any, rank: Any, bits: Any, begin: int, end: int, struck: Any) -> None:
+def strike_word(ranks: Any, plane: Any, bound: Any, bits: Any, begin: int, end: int, struck: Any) -> None:
     """Strike out what the splits of one word exclude, an even number of them."""
     if (end - begin) % 4 == 2:
-        strike_two(ranks, feature, rank, bits, begin, struck)
+        strike_two(ranks, plane, bound, bits, begin, struck)
         begin += 2
     else:
-        strike_four(ranks, feature, rank, bits, begin, struck)
+        strike_four(ranks, plane, bound, bits, begin, True, struck)
         begin += 4
     for s in range(begin, end, 4):
-        strike_more(ranks, feature, rank, bits, s, struck)
+        strike_four(ranks, plane, bound, bits, s, False, struck)
 
 
 @inline
@@ -217,8 +196,8 @@ def add_bitvectors(
     count: int,
     tree_word: Any,
     word_split: Any,
-    feature: Any,
-    rank: Any,
+    plane: Any,
+    bound: Any,
     bits: Any,
     tree_leaf: Any,
     value: Any,
@@ -240,8 +219,8 @@ def add_bitvectors(
         First word of each tree; a tree has as many as make up `HALF` bits, or twice as many.
     word_split : int64 (words + 1,)
         First split of each word; a word has an even number of splits, and at least two.
-    feature : int64 (splits,); rank, bits : as ranks (splits,)
-        Splits: plane, bound that it must stay below, and the leaves that are then struck out of the word.
+    plane : int64 (splits,); bound, bits : as ranks (splits,)
+        Splits: plane of ``ranks``, what it must stay below, and the leaves that are then struck out of the word.
     tree_leaf : int64 (trees,)
         Place of a tree's first leaf in ``value``.
     value : float64 or float32, as sums (width, leaves)
@@ -262,7 +241,7 @@ def add_bitvectors(
     for tree in range(n_trees):
         first, words = tree_word[tree], tree_word[tree + 1] - tree_word[tree]
         for w in range(words):
-            strike_word(ranks, feature, rank, bits, word_split[first + w], word_split[first + w + 1], struck[w])
+            strike_word(ranks, plane, bound, bits, word_split[first + w], word_split[first + w + 1], struck[w])
         row = leaf[tree - begin]
         for start in range(words - in_half, -1, -in_half):
             if word == 8:

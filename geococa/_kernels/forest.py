@@ -94,6 +94,16 @@ def rank_of(x: Any, thresholds: Any, buckets: Any, first: Any, bucket: Any) -> A
     return low
 
 
+@inline
+def rank_row(values: Any, thresholds: Any, first: Any, buckets: Any, origin: Any, scale: Any, row: Any) -> None:
+    """Rank the values of one feature; in two loops, since the first runs on many pixels at once and the second can't."""
+    last = np.float32(buckets.shape[0] - 2)
+    for p in range(values.shape[0]):
+        row[p] = np.int32(min(max((values[p] - origin) * scale, np.float32(0)), last))
+    for p in range(values.shape[0]):
+        row[p] = rank_of(values[p], thresholds, buckets, first, np.uint64(row[p]))
+
+
 @kernel
 def rank_values(
     flat: Any,
@@ -104,11 +114,10 @@ def rank_values(
     buckets: Any,
     origin: Any,
     scale: Any,
-    lanes: int,
     row: Any,
     block: Any,
 ) -> None:
-    """Replace feature values by ranks, in groups of ``lanes`` pixels.
+    """Replace feature values by ranks, in groups of `LANES` pixels.
 
     Parameters
     ----------
@@ -124,30 +133,22 @@ def rank_values(
         Number of thresholds in lower buckets.
     origin, scale : float32 (features,)
         Bucket of a value, see `rank_of`.
-    lanes : int
-        Pixels of a group; the whole block for plane after plane.
     row : uint32 (at least count,)
         Workspace.
-    block : uint16 (groups * features * lanes,)
-        Ranks ``(groups, features, lanes)``; lanes beyond ``count`` are left as they are.
+    block : uint16 (groups * features * LANES,)
+        Ranks ``(groups, features, LANES)``; lanes beyond ``count`` are left as they are.
     """
     n_features = threshold_start.shape[0]
-    last = np.float32(buckets.shape[1] - 2)
+    groups = count // LANES
     for f in range(n_features):
-        first, start, factor, table = np.uint64(threshold_start[f]), origin[f], scale[f], buckets[f]
         values = flat[f * step : f * step + count]
-        # three loops: the first runs on many pixels at once, the second can't
-        for p in range(count):
-            row[p] = np.int32(min(max((values[p] - start) * factor, np.float32(0)), last))
-        for p in range(count):
-            row[p] = rank_of(values[p], thresholds, table, first, np.uint64(row[p]))
-        groups = count // lanes
+        rank_row(values, thresholds, np.uint64(threshold_start[f]), buckets[f], origin[f], scale[f], row)
         for group in range(groups):
-            place = (group * n_features + f) * lanes
-            for lane in range(lanes):
-                block[place + lane] = row[group * lanes + lane]
-        for p in range(groups * lanes, count):
-            block[(groups * n_features + f) * lanes + p - groups * lanes] = row[p]
+            place = (group * n_features + f) * LANES
+            for lane in range(LANES):
+                block[place + lane] = row[group * LANES + lane]
+        for p in range(groups * LANES, count):
+            block[(groups * n_features + f) * LANES + p - groups * LANES] = row[p]
 
 
 @inline

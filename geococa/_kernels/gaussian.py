@@ -95,10 +95,10 @@ def load_strip(flat: Any, step: int, start: int, width: int, centre: Any, unit: 
 
 
 @contracted
-def take_two(i: int, whitening: Any, offset: Any, x: Any, work: Any) -> None:
+def take_two(whitening: Any, offset: Any, x: Any, work: Any) -> None:
     """Start the squared distance with the first two components, which have two features."""
-    a, b, e, f = whitening[i, 0], whitening[i, 1], whitening[i + 1, 0], whitening[i + 1, 1]
-    start, begin = -offset[i], -offset[i + 1]
+    a, b, e, f = whitening[0, 0], whitening[0, 1], whitening[1, 0], whitening[1, 1]
+    start, begin = -offset[0], -offset[1]
     for p in range(LANES):
         w, y = x[p], x[p + PITCH]
         first = start + a * w + b * y
@@ -107,48 +107,25 @@ def take_two(i: int, whitening: Any, offset: Any, x: Any, work: Any) -> None:
 
 
 @contracted
-def start_four(i: int, whitening: Any, offset: Any, x: Any, work: Any) -> None:
-    """Start two components with four features."""
-    a, b, c, d = whitening[i, 0], whitening[i, 1], whitening[i, 2], whitening[i, 3]
-    e, f, g, h = whitening[i + 1, 0], whitening[i + 1, 1], whitening[i + 1, 2], whitening[i + 1, 3]
+def take_four(i: int, j: int, last: bool, whitening: Any, offset: Any, x: Any, work: Any) -> None:
+    """Four features, from ``j``, of two components, from ``i``; the ``last`` ones complete the components."""
+    a, b, c, d = whitening[i, j], whitening[i, j + 1], whitening[i, j + 2], whitening[i, j + 3]
+    e, f, g, h = whitening[i + 1, j], whitening[i + 1, j + 1], whitening[i + 1, j + 2], whitening[i + 1, j + 3]
     start, begin = -offset[i], -offset[i + 1]
     for p in range(LANES):
         w, y, z, v = x[p], x[p + PITCH], x[p + 2 * PITCH], x[p + 3 * PITCH]
-        work[FIRST + p] = start + a * w + b * y + c * z + d * v
-        work[SECOND + p] = begin + e * w + f * y + g * z + h * v
+        first = (start if j == 0 else work[FIRST + p]) + a * w + b * y + c * z + d * v
+        second = (begin if j == 0 else work[SECOND + p]) + e * w + f * y + g * z + h * v
+        if last:
+            work[DISTANCE + p] += first * first + second * second
+        else:
+            work[FIRST + p] = first
+            work[SECOND + p] = second
 
 
 @contracted
-def take_four(i: int, whitening: Any, offset: Any, x: Any, work: Any) -> None:
-    """Add two components of four features to the squared distance."""
-    a, b, c, d = whitening[i, 0], whitening[i, 1], whitening[i, 2], whitening[i, 3]
-    e, f, g, h = whitening[i + 1, 0], whitening[i + 1, 1], whitening[i + 1, 2], whitening[i + 1, 3]
-    start, begin = -offset[i], -offset[i + 1]
-    for p in range(LANES):
-        w, y, z, v = x[p], x[p + PITCH], x[p + 2 * PITCH], x[p + 3 * PITCH]
-        first = start + a * w + b * y + c * z + d * v
-        second = begin + e * w + f * y + g * z + h * v
-        work[DISTANCE + p] += first * first + second * second
-
-
-@contracted
-def start_six(i: int, whitening: Any, offset: Any, x: Any, work: Any) -> None:
-    """Start two components with six features."""
-    a, b, c = whitening[i, 0], whitening[i, 1], whitening[i, 2]
-    k, m, n = whitening[i, 3], whitening[i, 4], whitening[i, 5]
-    e, f, g = whitening[i + 1, 0], whitening[i + 1, 1], whitening[i + 1, 2]
-    q, r, s = whitening[i + 1, 3], whitening[i + 1, 4], whitening[i + 1, 5]
-    start, begin = -offset[i], -offset[i + 1]
-    for p in range(LANES):
-        w, y, z = x[p], x[p + PITCH], x[p + 2 * PITCH]
-        u, v, t = x[p + 3 * PITCH], x[p + 4 * PITCH], x[p + 5 * PITCH]
-        work[FIRST + p] = start + a * w + b * y + c * z + k * u + m * v + n * t
-        work[SECOND + p] = begin + e * w + f * y + g * z + q * u + r * v + s * t
-
-
-@contracted
-def take_six(i: int, whitening: Any, offset: Any, x: Any, work: Any) -> None:
-    """Add two components of six features to the squared distance."""
+def take_six(i: int, last: bool, whitening: Any, offset: Any, x: Any, work: Any) -> None:
+    """First six features of two components, from ``i``, as `take_four`."""
     a, b, c = whitening[i, 0], whitening[i, 1], whitening[i, 2]
     k, m, n = whitening[i, 3], whitening[i, 4], whitening[i, 5]
     e, f, g = whitening[i + 1, 0], whitening[i + 1, 1], whitening[i + 1, 2]
@@ -159,51 +136,25 @@ def take_six(i: int, whitening: Any, offset: Any, x: Any, work: Any) -> None:
         u, v, t = x[p + 3 * PITCH], x[p + 4 * PITCH], x[p + 5 * PITCH]
         first = start + a * w + b * y + c * z + k * u + m * v + n * t
         second = begin + e * w + f * y + g * z + q * u + r * v + s * t
-        work[DISTANCE + p] += first * first + second * second
-
-
-@contracted
-def add_four(i: int, j: int, whitening: Any, x: Any, work: Any) -> None:
-    """Four more features, from ``j``, of two components."""
-    a, b, c, d = whitening[i, j], whitening[i, j + 1], whitening[i, j + 2], whitening[i, j + 3]
-    e, f, g, h = whitening[i + 1, j], whitening[i + 1, j + 1], whitening[i + 1, j + 2], whitening[i + 1, j + 3]
-    for p in range(LANES):
-        w, y, z, v = x[p], x[p + PITCH], x[p + 2 * PITCH], x[p + 3 * PITCH]
-        work[FIRST + p] = work[FIRST + p] + a * w + b * y + c * z + d * v
-        work[SECOND + p] = work[SECOND + p] + e * w + f * y + g * z + h * v
-
-
-@contracted
-def take_last(i: int, j: int, whitening: Any, x: Any, work: Any) -> None:
-    """Add two components to the squared distance, with their last four features, from ``j``."""
-    a, b, c, d = whitening[i, j], whitening[i, j + 1], whitening[i, j + 2], whitening[i, j + 3]
-    e, f, g, h = whitening[i + 1, j], whitening[i + 1, j + 1], whitening[i + 1, j + 2], whitening[i + 1, j + 3]
-    for p in range(LANES):
-        w, y, z, v = x[p], x[p + PITCH], x[p + 2 * PITCH], x[p + 3 * PITCH]
-        first = work[FIRST + p] + a * w + b * y + c * z + d * v
-        second = work[SECOND + p] + e * w + f * y + g * z + h * v
-        work[DISTANCE + p] += first * first + second * second
+        if last:
+            work[DISTANCE + p] += first * first + second * second
+        else:
+            work[FIRST + p] = first
+            work[SECOND + p] = second
 
 
 @contracted
 def add_squares(strip: Any, n_features: int, whitening: Any, offset: Any, work: Any) -> None:
     """Squared distance of a strip of pixels to one class; components ``i`` and ``i + 1`` have ``i + 2`` features."""
-    take_two(0, whitening, offset, strip, work)
-    if n_features > 2:
-        take_four(2, whitening, offset, strip, work)
-    if n_features > 4:
-        take_six(4, whitening, offset, strip, work)
-    for i in range(6, n_features, 2):
+    take_two(whitening, offset, strip, work)
+    for i in range(2, n_features, 2):
+        j = 0
         if i % 4 == 0:
-            start_six(i, whitening, offset, strip, work)
+            take_six(i, i == 4, whitening, offset, strip, work)
             j = 6
-        else:
-            start_four(i, whitening, offset, strip, work)
-            j = 4
-        while j < i - 2:
-            add_four(i, j, whitening, strip[j * PITCH : (j + 4) * PITCH], work)
-            j += 4
-        take_last(i, j, whitening, strip[j * PITCH : (j + 4) * PITCH], work)
+        for feature in range(j, i + 2, 4):
+            x = strip[feature * PITCH : (feature + 4) * PITCH]
+            take_four(i, feature, feature == i - 2, whitening, offset, x, work)
 
 
 @contracted

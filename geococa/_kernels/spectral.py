@@ -47,6 +47,12 @@ NEGATE, ABS, SQRT, EXP, LOG, TANH = 10, 11, 12, 13, 14, 15
 
 
 @inline
+def _finite(value: np.floating) -> np.floating:
+    """Return the value, NaN for infinity; by arithmetic, since a choice could become a masked store, which is slow."""
+    return value - (value - value)
+
+
+@inline
 def _binary(op: int, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
     """Combine two strips; ``out`` is never ``a`` or ``b``, which lets the compiler use vector instructions."""
     # constants of another type would turn the arithmetic into that of double precision
@@ -66,8 +72,7 @@ def _binary(op: int, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
             out[i] = a[i] / b[i] if b[i] != zero else nan
     elif op == NORMALISE:
         for i in range(len(out)):
-            value = (a[i] - b[i]) / (a[i] + b[i])
-            out[i] = value - (value - value)
+            out[i] = _finite((a[i] - b[i]) / (a[i] + b[i]))
     elif op == MINIMUM:
         for i in range(len(out)):
             out[i] = nan if np.isnan(a[i]) or np.isnan(b[i]) else min(a[i], b[i])
@@ -105,9 +110,7 @@ def _unary(op: int, a: np.ndarray, out: np.ndarray) -> None:
 @inline
 def _store(row: np.ndarray, out: np.ndarray) -> None:
     for i in range(len(row)):
-        value = np.float32(row[i])
-        # NaN where the value is infinite; a choice between the two would become a masked store, which is slow
-        out[i] = value - (value - value)
+        out[i] = _finite(np.float32(row[i]))
 
 
 @inline
@@ -230,7 +233,7 @@ def _fraction(
         value = np.float32(
             (((t0 * w + t1 * x) + (t2 * y + t3 * z)) + t4) / (((b0 * w + b1 * x) + (b2 * y + b3 * z)) + b4)
         )
-        out[i] = value - (value - value)
+        out[i] = _finite(value)
 
 
 @kernel

@@ -9,142 +9,120 @@ import numpy as np
 
 from geococa._kernels._jit import inline, kernel
 
-__all__ = ["candidate_support", "decide_path", "follow_path"]
+__all__ = ["change_support", "follow_path", "worthiest_path"]
 
 
 @inline
-def _observed(probability: np.ndarray, pixel: int, at: np.ndarray, seen: np.ndarray) -> int:
-    """Positions of the observed years of a pixel and the most probable class of each; returns how many there are."""
-    years, classes, _ = probability.shape
-    count = 0
-    for t in range(years):
-        best, missing = 0, False
-        for k in range(classes):
-            value = probability[t, k, pixel]
-            missing = missing or value != value
-            if value > probability[t, best, pixel]:
-                best = k
-        if not missing:
-            at[count], seen[count] = t, best
-            count += 1
-    return count
-
-
-@inline
-def _support(
-    probability: np.ndarray,
-    inverse_prior: np.ndarray,
+def _forward(
+    likelihood: np.ndarray,
     initial: np.ndarray,
     powers: np.ndarray,
     years: np.ndarray,
-    least: float,
-    pixel: int,
-    at: np.ndarray,
-    count: int,
-    likelihood: np.ndarray,
+    shown: np.ndarray,
     alpha: np.ndarray,
-    beta: np.ndarray,
-    share: np.ndarray,
-    stay: np.ndarray,
 ) -> None:
-    """Posterior ``share`` of each class in each observed year, and of being in it both then and the year before."""
-    classes = initial.shape[0]
-    for n in range(count):
-        for k in range(classes):
-            likelihood[n, k] = max(float(probability[at[n], k, pixel]), least) * inverse_prior[k]
-    for n in range(count):
+    """Probability of the class of each observed year given that year and those before it, scaled to sum 1."""
+    times, classes = likelihood.shape
+    before = -1
+    for t in range(times):
+        if shown[t] < 0:
+            continue
         total = 0.0
         for k in range(classes):
             ahead = initial[k]
-            if n > 0:
-                step = powers[years[at[n]] - years[at[n - 1]]]
+            if before >= 0:
+                step = powers[years[t] - years[before]]
                 ahead = 0.0
                 for j in range(classes):
-                    ahead += alpha[n - 1, j] * step[j, k]
-            alpha[n, k] = ahead * likelihood[n, k]
-            total += alpha[n, k]
+                    ahead += alpha[before, j] * step[j, k]
+            alpha[t, k] = ahead * likelihood[t, k]
+            total += alpha[t, k]
         for k in range(classes):
-            alpha[n, k] /= total
-    for k in range(classes):
-        beta[count - 1, k] = 1.0
-        share[count - 1, k] = alpha[count - 1, k]
-    for n in range(count - 2, -1, -1):
-        step = powers[years[at[n + 1]] - years[at[n]]]
-        total = 0.0
+            alpha[t, k] /= total
+        before = t
+
+
+@inline
+def _backward(
+    likelihood: np.ndarray,
+    powers: np.ndarray,
+    years: np.ndarray,
+    shown: np.ndarray,
+    alpha: np.ndarray,
+    beta: np.ndarray,
+    share: np.ndarray,
+    moved: np.ndarray,
+) -> None:
+    """Posterior ``share`` of each class, and of losing and gaining it, in each observed year from the last to the first."""
+    times, classes = likelihood.shape
+    after = -1
+    for t in range(times - 1, -1, -1):
+        if shown[t] < 0:
+            continue
+        if after < 0:
+            for k in range(classes):
+                beta[t, k] = 1.0
+                share[t, k] = alpha[t, k]
+            after = t
+            continue
+        step = powers[years[after] - years[t]]
+        total, largest = 0.0, 0.0
         for j in range(classes):
             behind = 0.0
             for k in range(classes):
-                behind += step[j, k] * likelihood[n + 1, k] * beta[n + 1, k]
-            beta[n, j] = behind
-            total += alpha[n, j] * behind
+                behind += step[j, k] * likelihood[after, k] * beta[after, k]
+            beta[t, j] = behind
+            total += alpha[t, j] * behind
+            largest = max(largest, behind)
         for k in range(classes):
-            share[n, k] = alpha[n, k] * beta[n, k] / total
-            stay[n + 1, k] = alpha[n, k] * step[k, k] * likelihood[n + 1, k] * beta[n + 1, k] / total
-        largest = 0.0
-        for j in range(classes):
-            largest = max(largest, beta[n, j])
-        for j in range(classes):
-            beta[n, j] /= largest
+            share[t, k] = alpha[t, k] * beta[t, k] / total
+            both = alpha[t, k] * step[k, k] * likelihood[after, k] * beta[after, k] / total
+            moved[0, after, k] = share[t, k] - both
+            moved[1, after, k] = share[after, k] - both
+        for k in range(classes):
+            beta[t, k] /= largest
+        after = t
 
 
 @kernel
-def candidate_support(
+def change_support(
     probability: np.ndarray,
     inverse_prior: np.ndarray,
     initial: np.ndarray,
     powers: np.ndarray,
     years: np.ndarray,
     least: float,
-    classes_out: np.ndarray,
-    support_out: np.ndarray,
+    shown: np.ndarray,
+    share: np.ndarray,
+    moved: np.ndarray,
 ) -> None:
-    """Posterior probability of the changes that labels of each year by itself show.
+    """Posterior probability of each class, and of losing and gaining it, in the observed years of every pixel.
 
     Parameters
     ----------
     probability, inverse_prior, initial, least
-        As in `markov.smooth_years`, in double precision.
+        As in `markov.smooth_years`, in double precision but for ``probability``.
     powers : ndarray of float64, shape (longest gap + 1, classes, classes)
         Powers of the yearly transition matrix.
     years : ndarray of int64, shape (years,)
         Year of each time, rising.
-    classes_out : ndarray of int16, shape (years, 2, pixels)
-        Class that the labels show as lost since the observed year before, and as gained; -1 where they show none.
-    support_out : ndarray of float64, shape (years, 2, pixels)
-        Probability that this class was indeed lost, or gained, between these two years.
+    shown : ndarray of int16, shape (years, pixels)
+        Most probable class of each year by itself, -1 where not observed.
+    share : ndarray of float64, shape (pixels, years, classes)
+        Probability of each class; only observed years are written.
+    moved : ndarray of float64, shape (pixels, 2, years, classes)
+        Probability that a class was lost (0) or gained (1) since the observed year before; only observed years but the
+        first are written.
     """
     times, classes, pixels = probability.shape
-    at, seen = np.empty(times, dtype=np.int64), np.empty(times, dtype=np.int64)
-    likelihood, alpha = np.empty((times, classes)), np.empty((times, classes))
-    beta, share, stay = np.empty((times, classes)), np.empty((times, classes)), np.empty((times, classes))
-    classes_out[:] = -1
-    support_out[:] = 0.0
+    likelihood, alpha, beta = np.empty((times, classes)), np.empty((times, classes)), np.empty((times, classes))
     for i in range(pixels):
-        count = _observed(probability, i, at, seen)
-        if count < 2:
-            continue
-        _support(
-            probability,
-            inverse_prior,
-            initial,
-            powers,
-            years,
-            least,
-            i,
-            at,
-            count,
-            likelihood,
-            alpha,
-            beta,
-            share,
-            stay,
-        )
-        for n in range(1, count):
-            old, new = seen[n - 1], seen[n]
-            if old != new:
-                classes_out[at[n], 0, i], classes_out[at[n], 1, i] = old, new
-                support_out[at[n], 0, i] = share[n - 1, old] - stay[n, old]
-                support_out[at[n], 1, i] = share[n, new] - stay[n, new]
+        for t in range(times):
+            if shown[t, i] >= 0:
+                for k in range(classes):
+                    likelihood[t, k] = max(float(probability[t, k, i]), least) * inverse_prior[k]
+        _forward(likelihood, initial, powers, years, shown[:, i], alpha)
+        _backward(likelihood, powers, years, shown[:, i], alpha, beta, share[i], moved[i])
 
 
 @inline
@@ -155,35 +133,22 @@ def _reward(support: float, shown: bool, weight: float, unseen_weight: float) ->
     return (weight if shown else unseen_weight) * support - (1.0 - support)
 
 
-@inline
-def _blinks(seen: np.ndarray, count: int, weights: np.ndarray) -> bool:
-    """Whether the most probable classes of the observed years come to or leave a class that has a weight."""
-    for n in range(1, count):
-        old, new = seen[n - 1], seen[n]
-        if old != new and (weights[old] > 0.0 or weights[new] > 0.0):
-            return True
-    return False
-
-
 @kernel
-def decide_path(
-    probability: np.ndarray,
-    inverse_prior: np.ndarray,
-    initial: np.ndarray,
-    powers: np.ndarray,
-    years: np.ndarray,
-    least: float,
+def worthiest_path(
+    shown: np.ndarray,
+    share: np.ndarray,
+    moved: np.ndarray,
     weights: np.ndarray,
     unseen_weight: float,
     agreement: float,
     path: np.ndarray,
 ) -> None:
-    """Classes of the observed years whose changes are worth most, by the posterior of each change.
+    """Classes of the observed years whose changes have the highest expected worth (dynamic programming).
 
     Parameters
     ----------
-    probability, inverse_prior, initial, powers, years, least
-        As in `candidate_support`.
+    shown, share, moved
+        From `change_support`.
     weights : ndarray of float64, shape (classes,)
         False changes of a class that one true change outweighs, where labels of each year by itself show it; 0: its
         changes count for nothing by themselves.
@@ -192,62 +157,74 @@ def decide_path(
     agreement : float
         Worth of a year that is in its class, beside that of changes.
     path : ndarray of int16, shape (years, pixels)
-        Class of each observed year; -1 where not observed, and for pixels whose labels of each year by itself show no
-        change of a class that has a weight.
+        Class of each observed year, -1 where not observed; ties keep the class, else go to the first.
     """
-    times, classes, pixels = probability.shape
-    at, seen = np.empty(times, dtype=np.int64), np.empty(times, dtype=np.int64)
-    likelihood, alpha = np.empty((times, classes)), np.empty((times, classes))
-    beta, share, stay = np.empty((times, classes)), np.empty((times, classes)), np.empty((times, classes))
-    came_from = np.empty((times, classes), dtype=np.int64)
+    times, pixels = shown.shape
+    classes = weights.shape[0]
+    came_from = np.empty((times, classes), dtype=np.int16)
     worth, ahead, leave = np.empty(classes), np.empty(classes), np.empty(classes)
-    path[:] = -1
     for i in range(pixels):
-        count = _observed(probability, i, at, seen)
-        if not _blinks(seen, count, weights):
-            continue
-        _support(
-            probability,
-            inverse_prior,
-            initial,
-            powers,
-            years,
-            least,
-            i,
-            at,
-            count,
-            likelihood,
-            alpha,
-            beta,
-            share,
-            stay,
-        )
-        for k in range(classes):
-            worth[k] = agreement * share[0, k]
-        for n in range(1, count):
-            old, new = seen[n - 1], seen[n]
-            for k in range(classes):
-                shown = k == old and k != new
-                leave[k] = worth[k] + _reward(share[n - 1, k] - stay[n, k], shown, weights[k], unseen_weight)
-            for k in range(classes):
-                shown = k == new and k != old
-                come = _reward(share[n, k] - stay[n, k], shown, weights[k], unseen_weight)
-                best, origin = worth[k], k
-                for j in range(classes):
-                    if j != k and leave[j] + come > best:
-                        best, origin = leave[j] + come, j
-                ahead[k] = best + agreement * share[n, k]
-                came_from[n, k] = origin
-            for k in range(classes):
-                worth[k] = ahead[k]
-        last = 0
+        before = -1
+        for t in range(times):
+            if shown[t, i] < 0:
+                continue
+            if before < 0:
+                for k in range(classes):
+                    worth[k], came_from[t, k] = agreement * share[i, t, k], k
+            else:
+                old, new = shown[before, i], shown[t, i]
+                for k in range(classes):
+                    seen = k == old and k != new
+                    leave[k] = worth[k] + _reward(moved[i, 0, t, k], seen, weights[k], unseen_weight)
+                for k in range(classes):
+                    seen = k == new and k != old
+                    come = _reward(moved[i, 1, t, k], seen, weights[k], unseen_weight)
+                    best, origin = worth[k], k
+                    for j in range(classes):
+                        if j != k and leave[j] + come > best:
+                            best, origin = leave[j] + come, j
+                    ahead[k] = best + agreement * share[i, t, k]
+                    came_from[t, k] = origin
+                worth[:] = ahead
+            before = t
+        chosen = 0
         for k in range(1, classes):
-            if worth[k] > worth[last]:
-                last = k
-        for n in range(count - 1, -1, -1):
-            path[at[n], i] = last
-            if n > 0:
-                last = came_from[n, last]
+            if worth[k] > worth[chosen]:
+                chosen = k
+        for t in range(times - 1, -1, -1):
+            path[t, i] = -1
+            if shown[t, i] >= 0:
+                path[t, i] = chosen
+                chosen = came_from[t, chosen]
+
+
+@inline
+def _beside(path: np.ndarray, probability: np.ndarray, t: int, pixel: int, before: int) -> int:
+    """Class for a year that was not observed: the more probable one of the observed years before and after it."""
+    for later in range(t + 1, path.shape[0]):
+        after = path[later, pixel]
+        if after >= 0:
+            return after if before < 0 or probability[t, after, pixel] > probability[t, before, pixel] else before
+    return before
+
+
+@inline
+def _lift(probability: np.ndarray, t: int, pixel: int, chosen: int) -> None:
+    """Raise a class to just above the others and divide all by their sum, where it is not the most probable already."""
+    classes = probability.shape[1]
+    highest = 0.0
+    for k in range(classes):
+        if k != chosen:
+            highest = max(highest, float(probability[t, k, pixel]))
+    raised = max(float(probability[t, chosen, pixel]), 1.001 * highest)
+    if raised == probability[t, chosen, pixel]:
+        return
+    total = raised
+    for k in range(classes):
+        if k != chosen:
+            total += float(probability[t, k, pixel])
+    for k in range(classes):
+        probability[t, k, pixel] = (raised if k == chosen else float(probability[t, k, pixel])) / total
 
 
 @kernel
@@ -257,40 +234,17 @@ def follow_path(path: np.ndarray, probability: np.ndarray) -> None:
     Parameters
     ----------
     path : ndarray of int16, shape (years, pixels)
-        From `decide_path`.
+        From `worthiest_path`, of pixels that were observed.
     probability : ndarray of float32, shape (years, classes, pixels)
         Posterior probabilities; NaN stays. Where another class is more probable, the one of the path is raised to just
         above it and all are divided by their sum.
     """
-    times, classes, pixels = probability.shape
+    times, pixels = path.shape
     for i in range(pixels):
         before = -1
         for t in range(times):
-            chosen = path[t, i]
-            if chosen >= 0:
-                before = chosen
-            elif probability[t, 0, i] == probability[t, 0, i]:
-                after = np.int16(-1)
-                for later in range(t + 1, times):
-                    if path[later, i] >= 0:
-                        after = path[later, i]
-                        break
-                chosen = before if before >= 0 else after
-                if before >= 0 and after >= 0 and probability[t, after, i] > probability[t, before, i]:
-                    chosen = after
-            if chosen < 0 or probability[t, 0, i] != probability[t, 0, i]:
+            if path[t, i] >= 0:
+                before = path[t, i]
+            if np.isnan(probability[t, 0, i]):
                 continue
-            highest = 0.0
-            for k in range(classes):
-                if k != chosen:
-                    highest = max(highest, float(probability[t, k, i]))
-            raised = max(float(probability[t, chosen, i]), 1.001 * highest)
-            if raised == probability[t, chosen, i]:
-                continue
-            total = raised
-            for k in range(classes):
-                if k != chosen:
-                    total += float(probability[t, k, i])
-            for k in range(classes):
-                value = raised if k == chosen else float(probability[t, k, i])
-                probability[t, k, i] = value / total
+            _lift(probability, t, i, before if path[t, i] >= 0 else _beside(path, probability, t, i, before))

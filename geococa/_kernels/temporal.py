@@ -10,7 +10,7 @@ import numpy as np
 
 from geococa._kernels._jit import inline, kernel
 
-__all__ = ["geomedian", "medoid", "percentiles", "sorting_pairs", "unify", "weighted_geomedian", "weighted_medoid"]
+__all__ = ["geomedian", "medoid", "percentiles", "sorting_pairs", "unify"]
 
 LANES = 512
 """Pixels a strip of the sorting network: long enough to hide the call of a pair, and well inside the second-level cache."""
@@ -211,23 +211,8 @@ def _most(block: np.ndarray, pixel: int, weights: np.ndarray) -> float:
 
 
 @kernel
-def medoid(block: np.ndarray, out: np.ndarray) -> None:
-    """Date whose spectrum is closest to those of all other dates of the pixel.
-
-    Parameters
-    ----------
-    block : ndarray (dates, bands, pixels) float32
-        A date is missing where its first band is NaN (see `unify`).
-    out : ndarray (pixels,) int16
-        Index of the date with the smallest sum of Euclidean distances, the first of equals; -1 where no date is
-        left. Written.
-    """
-    weighted_medoid(block, np.ones(block.shape[0]), out)
-
-
-@kernel
-def weighted_medoid(block: np.ndarray, weights: np.ndarray, out: np.ndarray) -> None:
-    """Date with the smallest weighted sum of distances to the other dates of the pixel.
+def medoid(block: np.ndarray, weights: np.ndarray, out: np.ndarray) -> None:
+    """Date whose spectrum is closest to those of all other dates of the pixel, by the weighted sum of distances.
 
     Parameters
     ----------
@@ -236,7 +221,8 @@ def weighted_medoid(block: np.ndarray, weights: np.ndarray, out: np.ndarray) -> 
     weights : ndarray (dates,) float64
         Positive weight of each date; only their ratios matter.
     out : ndarray (pixels,) int16
-        Index of the date, the first of equals; -1 where no date is left. Written.
+        Index of the date with the smallest sum of Euclidean distances, each times the weight of the other date, the first
+        of equals; -1 where no date is left. Written.
     """
     dates, bands, pixels = block.shape
     values = np.zeros((dates, bands, GROUP), np.float32)
@@ -352,37 +338,12 @@ def _step(
 
 
 @kernel
-def geomedian(block: np.ndarray, tolerance: float, max_steps: int, out: np.ndarray) -> None:
-    """Geometric median of the dates of each pixel: the spectrum with the least sum of distances to them.
+def geomedian(block: np.ndarray, weights: np.ndarray, tolerance: float, max_steps: int, out: np.ndarray) -> None:
+    """Geometric median of the dates of each pixel: the spectrum with the least weighted sum of distances to them.
 
     Weiszfeld's iteration from the mean, over-relaxed by 1.5. A lane whose step has become smaller than
     ``tolerance`` times the norm of the spectrum is written out and takes the next pixel, so that slow pixels
     do not hold up their neighbours.
-
-    Parameters
-    ----------
-    block : ndarray (dates, bands, pixels) float32
-        A date is missing where its first band is NaN (see `unify`).
-    tolerance : float
-        Relative step at which a pixel is done.
-    max_steps : int
-        Steps after which a pixel is done in any case.
-    out : ndarray (bands, pixels) float32
-        NaN where no date is left; the mean where there are one or two. Written.
-
-    References
-    ----------
-    Weiszfeld (1937), Tohoku Mathematical Journal 43; Ostresh (1978), Operations Research 26(4), 597-609
-    (convergence for relaxation factors below 2); Roberts et al. (2017), doi:10.1109/TGRS.2017.2723896.
-    """
-    weighted_geomedian(block, np.ones(block.shape[0]), tolerance, max_steps, out)
-
-
-@kernel
-def weighted_geomedian(
-    block: np.ndarray, weights: np.ndarray, tolerance: float, max_steps: int, out: np.ndarray
-) -> None:
-    """Spectrum with the least weighted sum of distances to the dates of each pixel, otherwise as `geomedian`.
 
     Parameters
     ----------
@@ -396,6 +357,11 @@ def weighted_geomedian(
         Steps after which a pixel is done in any case.
     out : ndarray (bands, pixels) float32
         NaN where no date is left; the weighted mean where there are one or two. Written.
+
+    References
+    ----------
+    Weiszfeld (1937), Tohoku Mathematical Journal 43; Ostresh (1978), Operations Research 26(4), 597-609
+    (convergence for relaxation factors below 2); Roberts et al. (2017), doi:10.1109/TGRS.2017.2723896.
     """
     dates, bands, pixels = block.shape
     values = np.zeros((dates, bands, GROUP), np.float32)

@@ -98,7 +98,7 @@ def test_ranks_equal_a_left_sided_search(spread):
     block, row = np.zeros(3 * 504, np.uint16), np.zeros(504, np.uint32)
     tables = (ranks.thresholds, ranks.start, ranks.buckets, ranks.origin, ranks.scale)
     with np.errstate(over="ignore"):
-        forest.rank_values(*flat_planes(planes), 500, *tables, lanes.LANES, row, block)
+        forest.rank_values(*flat_planes(planes), 500, *tables, row, block)
     found = block.reshape(42, 3, 12).transpose(1, 0, 2).reshape(3, 504)[:, :500]
     for f in range(3):
         exact = trees["threshold"][trees["feature"] == f]
@@ -150,7 +150,7 @@ def test_bit_vectors_take_few_thresholds_as_bytes_and_many_as_16_bits(n_threshol
     trees = random_trees(rng, n_thresholds, 1, 2, 30, thresholds)
     ranks = ranks_of(trees, 1)
     walker = tree_walkers.BitVectorWalker.of(trees, ranks)
-    assert walker.packed.rank.dtype == (np.int8 if ranks.most <= 254 else np.int16)
+    assert walker.packed.bound.dtype == (np.int8 if ranks.most <= 254 else np.int16)
     planes = pixels(rng, trees, 1, 3000)
     sums = np.zeros((2, 3000))
     walker.add(planes, sums)

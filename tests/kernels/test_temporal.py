@@ -17,8 +17,6 @@ from geococa._kernels.temporal import (
     percentiles,
     sorting_pairs,
     unify,
-    weighted_geomedian,
-    weighted_medoid,
 )
 
 
@@ -127,7 +125,7 @@ def test_medoid_equals_plain_python():
     block = _block(7, 4, 150, seed=4)
     block[:, :, 3] = np.nan
     out = np.empty(150, "int16")
-    medoid(block, out)
+    medoid(block, np.ones(len(block)), out)
     expected = [_plain_medoid(block[:, :, i]) for i in range(150)]
     # two dates have equal sums up to rounding: either is a medoid
     tied = [i for i in range(150) if np.isfinite(block[:, 0, i]).sum() == 2]
@@ -141,16 +139,16 @@ def test_weights_of_any_size_give_the_same_and_repeat_a_date_like_its_copies():
     copies = np.ascontiguousarray(np.repeat(block, weights.astype(int), axis=0))
     source = np.repeat(np.arange(6), weights.astype(int))
     plain, chosen, tiny = np.empty(70, "int16"), np.empty(70, "int16"), np.empty(70, "int16")
-    medoid(copies, plain)
-    weighted_medoid(block, weights, chosen)
-    weighted_medoid(block, weights * 1e-250, tiny)
+    medoid(copies, np.ones(len(copies)), plain)
+    medoid(block, weights, chosen)
+    medoid(block, weights * 1e-250, tiny)
     np.testing.assert_array_equal(chosen, tiny)
     many = np.isfinite(block[:, 0]).sum(axis=0) > 2
     assert (np.where(plain >= 0, source[plain], -1) == chosen)[many].all()
     means = [np.empty((3, 70), "float32") for _ in range(3)]
-    geomedian(copies, 1e-6, 2000, means[0])
-    weighted_geomedian(block, weights, 1e-6, 2000, means[1])
-    weighted_geomedian(block, weights * 1e-250, 1e-6, 2000, means[2])
+    geomedian(copies, np.ones(len(copies)), 1e-6, 2000, means[0])
+    geomedian(block, weights, 1e-6, 2000, means[1])
+    geomedian(block, weights * 1e-250, 1e-6, 2000, means[2])
     np.testing.assert_array_equal(means[1], means[2])
     np.testing.assert_allclose(means[1][:, many], means[0][:, many], atol=2e-4)
 
@@ -158,13 +156,13 @@ def test_weights_of_any_size_give_the_same_and_repeat_a_date_like_its_copies():
 def test_medoid_of_two_dates_is_the_first():
     block = _block(2, 3, 10, seed=5, missing=0.0)
     out = np.empty(10, "int16")
-    medoid(block, out)
+    medoid(block, np.ones(len(block)), out)
     assert (out == 0).all()
 
 
 def _geomedian(block, tolerance=1e-5, steps=500):
     out = np.empty(block.shape[1:], "float32")
-    geomedian(block, tolerance, steps, out)
+    geomedian(block, np.ones(len(block)), tolerance, steps, out)
     return out
 
 
