@@ -145,8 +145,13 @@ def _classify_stack(stack: np.ndarray, model: Model, name: str, threads: int | N
 def _classify_chunk(planes: np.ndarray, model: Model, out: np.ndarray) -> None:
     """Classify one chunk ``(features, pixels)`` into ``out``: probabilities ``(classes, pixels)`` or labels ``(pixels,)``."""
     planes = planes.astype(model.plane_dtype(planes.dtype), copy=False)
-    index = model.plane_labels_and_gaps(planes) if out.ndim == 1 and model.marks_gaps else None
-    observed = model.plane_observed(planes) if index is None else index != UNSEEN
+    if out.ndim == 1 and model.marks_gaps:
+        gaps = model.plane_codes(planes, out)
+        seen = planes[:, out != UNSEEN] if gaps else planes
+        if seen.shape[1]:
+            check_scale(seen, model)
+        return
+    observed = model.plane_observed(planes)
     every = bool(observed.all())
     if not every:
         planes = planes[:, observed]
@@ -161,10 +166,7 @@ def _classify_chunk(planes: np.ndarray, model: Model, out: np.ndarray) -> None:
             out[:, observed] = found
         return
     # codes are 1, 2, 3, ... in the order of the classes, and a rejected pixel, index -1, is UNCLASSIFIED, 0
-    if index is not None:
-        index = index if every else index[observed]
-    else:
-        index = model.plane_labels(planes) if planes.shape[1] else np.empty(0, np.int32)
+    index = model.plane_labels(planes) if planes.shape[1] else np.empty(0, np.int32)
     if every:
         np.add(index, 1, out=out, casting="unsafe")
     else:
@@ -186,8 +188,7 @@ def _wrap(name: str, data: Any, features: xr.DataArray, model: Model) -> xr.Data
         out = xr.DataArray(data, coords=kept, dims=dims, name=name, attrs=attrs)
     else:
         legend = model.legend.with_unclassified()
-        attrs = {**attrs, **legend.to_attrs(), "nodata": NO_DATA, "long_name": "land cover"}
-        encoding["_FillValue"] = NO_DATA
+        attrs = {**attrs, **legend.to_attrs(), "nodata": NO_DATA, "_FillValue": np.uint8(NO_DATA), "long_name": "land cover"}
         out = xr.DataArray(data, coords=kept, dims=dims, name=name, attrs=attrs)
     if "grid_mapping" in features.attrs:
         out.attrs["grid_mapping"] = features.attrs["grid_mapping"]

@@ -23,8 +23,8 @@ CHUNK = 32_760
 
 REJECTED = -1
 """Class index of a pixel that no class may claim."""
-UNSEEN = -3
-"""Class index of a pixel that was not observed."""
+UNSEEN = 255
+"""Code of a pixel that was not observed."""
 
 _MANY = 24
 _NEAR_HALF = 1e-6  # scores beyond this give more than one half in single precision, too
@@ -139,7 +139,30 @@ class _Trees(_Scaled):
                 values = values.astype(np.float32, copy=False)
         return values
 
-    def _sums(self, values: np.ndarray) -> np.ndarray:
+    def labels(self, planes: np.ndarray) -> np.ndarray:
+        return self._labels(self._prepared(planes), False)
+
+    def codes(self, planes: np.ndarray, _largest: float, out: np.ndarray) -> bool:
+        """Write 1, 2, 3, ... for the classes, and 255 where a feature is not finite; whether there are such pixels."""
+        from geococa._kernels.planes import all_finite
+
+        seen = all_finite(planes)
+        gaps = not bool(seen.all())
+        if gaps:
+            out[:] = UNSEEN
+            planes = np.ascontiguousarray(planes[:, seen])
+        labels = self._labels(self._prepared(planes), not self._steps) if planes.shape[1] else np.empty(0, np.int32)
+        if gaps:
+            out[seen] = (labels + 1).astype(out.dtype)
+        else:
+            np.add(labels, 1, out=out, casting="unsafe")
+        return gaps
+
+    def _labels(self, values: np.ndarray, finite: bool) -> np.ndarray:
+        """Class indices of prepared features, which may be known to be finite."""
+        raise NotImplementedError
+
+    def _sums(self, values: np.ndarray, finite: bool = False) -> np.ndarray:
         """Sums ``(classes, pixels)`` of prepared features."""
         sums = np.empty((len(self._base), values.shape[1]), dtype=self._precision)
         sums[:] = self._base[:, None]
@@ -147,8 +170,8 @@ class _Trees(_Scaled):
         if single is None or self._walker is None:
             self._add_plain(values, sums)
             return sums
-        missing = _missing(single)
-        if not missing.any():
+        missing = None if finite else _missing(single)
+        if missing is None or not missing.any():
             self._walker.add(single, sums)
             return sums
         for chosen, add in ((~missing, self._walker.add), (missing, self._add_plain)):
@@ -202,10 +225,9 @@ class _Forest(_Trees):
         sums /= self.n_trees
         return sums
 
-    def labels(self, planes: np.ndarray) -> np.ndarray:
-        values = self._prepared(planes)
+    def _labels(self, values: np.ndarray, finite: bool) -> np.ndarray:
         single = _single(values) if self._ballot is not None else None
-        if single is None or self._ballot is None or _missing(single).any():
+        if single is None or self._ballot is None or (not finite and _missing(single).any()):
             return self._first_best(values)
         labels = self._ballot.labels(single)
         open_ = np.flatnonzero(labels == UNDECIDED)
@@ -239,8 +261,8 @@ class _Boosting(_Trees):
         positive /= positive.sum(axis=0)
         return positive
 
-    def labels(self, planes: np.ndarray) -> np.ndarray:
-        scores = self._sums(self._prepared(planes))
+    def _labels(self, values: np.ndarray, finite: bool) -> np.ndarray:
+        scores = self._sums(values, finite)
         if self._link == "sigmoid":
             upper = scores[0] >= 0 if self._tie_up else scores[0] > 0
             if scores.dtype == np.float32:
@@ -280,38 +302,40 @@ class _Gaussian(_Scaled):
 
     def labels(self, planes: np.ndarray) -> np.ndarray:
         values = self.scaled(planes)
-        labels, open_ = self._quick(values)
+        labels = np.empty(values.shape[1], dtype=np.int32)
+        open_ = self._quick(values, labels)
+        labels -= 1
         if len(open_):
             labels[open_] = self._likely(values[:, open_])
         return labels
 
-    def labels_and_gaps(self, planes: np.ndarray, largest: float) -> np.ndarray:
-        """Class indices as of `labels`, and `UNSEEN` where a feature is no number of at most ``largest``.
+    def codes(self, planes: np.ndarray, largest: float, out: np.ndarray) -> bool:
+        """Write 1, 2, 3, ... for the classes, 0 for rejected pixels, and 255 where a feature is no number up to ``largest``.
 
         Such pixels are found among those that single precision leaves open, so that others are read once only.
+        Whether there are any is returned.
         """
         values = self.scaled(planes)
-        labels, open_ = self._quick(values)
-        if len(open_):
-            seen = (np.abs(planes[:, open_]) <= largest).all(axis=0)
-            found = np.full(len(open_), UNSEEN, dtype=np.int32)
-            found[seen] = self._likely(values[:, open_[seen]])
-            labels[open_] = found
-        return labels
+        open_ = self._quick(values, out)
+        if not len(open_):
+            return False
+        seen = (np.abs(planes[:, open_]) <= largest).all(axis=0)
+        out[open_] = UNSEEN
+        out[open_[seen]] = (self._likely(values[:, open_[seen]]) + 1).astype(out.dtype)
+        return not bool(seen.all())
 
-    def _quick(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Labels in single precision, and the pixels that it leaves open: all where it can't be used."""
+    def _quick(self, values: np.ndarray, out: np.ndarray) -> np.ndarray:
+        """Codes in single precision, and the pixels that it leaves open: all where it can't be used."""
         from geococa._kernels import gaussian
         from geococa._kernels.planes import flat_planes
 
-        labels = np.empty(values.shape[1], dtype=np.int32)
         if self._single is None or values.dtype != np.float32:
-            return labels, np.arange(len(labels))
+            return np.arange(len(out))
         strip = np.zeros(self._single[3].shape[1] * gaussian.PITCH, dtype=np.float32)
         work = np.zeros(gaussian.ROWS * gaussian.PITCH, dtype=np.float32)
-        arguments = (*flat_planes(values), *self._single, strip, work, labels)
-        gaussian.likely_classes(*arguments)
-        return labels, np.flatnonzero(labels == gaussian.OPEN)
+        open_ = np.empty(len(out), dtype=np.int32)
+        arguments: tuple[Any, ...] = (*flat_planes(values), *self._single, strip, work, open_, out)
+        return open_[: gaussian.likely_classes(*arguments)]
 
     def _likely(self, values: np.ndarray) -> np.ndarray:
         """Most likely class in double precision, the first of equals."""

@@ -130,6 +130,7 @@ def _check_trees(arrays: Mapping[str, np.ndarray], n_features: int) -> None:
         child = arrays[name][inner]
         _require(bool((child > inner).all()), f"array {name} points backwards: a child must come after its parent")
         _require(bool((child < end).all()), f"array {name} points out of its tree")
+        _require(bool((arrays[name][feature < 0] == -1).all()), f"array {name} must be -1 in leaves")
     children = np.sort(np.concatenate([arrays["left"][inner], arrays["right"][inner]]))
     expected = np.setdiff1d(np.arange(nodes), start[:-1], assume_unique=True)
     _require(np.array_equal(children, expected), "every node but a root must be the child of exactly one node")

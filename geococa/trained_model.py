@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geococa._checks import check_threads
-from geococa.engines import REJECTED, Engine, chunks, in_threads, make_engine
+from geococa.engines import REJECTED, UNSEEN, Engine, chunks, in_threads, make_engine
 from geococa.errors import InputRefused, ModelRefused
 from geococa.legend import Legend
 from geococa.model_checks import (
@@ -380,15 +380,18 @@ class Model:
 
     @property
     def marks_gaps(self) -> bool:
-        """Whether `plane_labels_and_gaps` takes the place of `plane_observed` and `plane_labels`: it reads pixels once."""
+        """Whether `plane_codes` takes the place of `plane_observed` and `plane_labels`: it reads pixels once."""
         direct = self.calibration is None and self.columns == tuple(range(len(self.classes)))
-        return direct and hasattr(self._engine, "labels_and_gaps")
+        return direct and len(self.classes) < UNSEEN and hasattr(self._engine, "codes")
 
-    def plane_labels_and_gaps(self, planes: np.ndarray) -> np.ndarray:
-        """Return what `plane_labels` gives for observed pixels, and `geococa.engines.UNSEEN` for the others."""
+    def plane_codes(self, planes: np.ndarray, out: np.ndarray) -> bool:
+        """Write 1 more than `plane_labels` gives for observed pixels, and 255 for the others; whether there are such.
+
+        ``out`` is uint8 ``(pixels,)``.
+        """
         engine: Any = self._engine
-        labels: np.ndarray = engine.labels_and_gaps(planes, _LARGEST)
-        return labels
+        gaps: bool = engine.codes(planes, _LARGEST, out)
+        return gaps
 
     def plane_filled(self, planes: np.ndarray) -> np.ndarray:
         """Observed ``planes`` ``(features, pixels)`` without gaps: what is missing is what the nearest class expects."""

@@ -27,6 +27,7 @@ class Ranks:
     buckets: np.ndarray
     origin: np.ndarray
     scale: np.ndarray
+    single: np.ndarray
     node_rank: np.ndarray
     most: int
 
@@ -85,12 +86,13 @@ def rank_thresholds(trees: Arrays, n_features: int) -> Ranks | None:
     buckets = np.zeros((n_features, n_buckets + 1), dtype=np.uint16)
     for f, distinct in enumerate(lists):
         origin[f], scale[f], buckets[f] = _bucket_table(distinct, n_buckets)
-    if np.diff(buckets.astype(np.int64), axis=1).max() > _MAX_CROWD:
+    crowd = np.diff(buckets.astype(np.int64), axis=1).max(axis=1)
+    if crowd.max() > _MAX_CROWD:
         return None
     end = np.full(2, np.inf, dtype=np.float32)
     thresholds = np.concatenate([part for distinct in lists for part in (distinct, end)]).astype(np.float32)
     start = np.concatenate([[0], np.cumsum(sizes + 2)[:-1]]).astype(np.int64)
-    return Ranks(thresholds, start, buckets, origin, scale, node_rank, int(sizes.max()))
+    return Ranks(thresholds, start, buckets, origin, scale, crowd <= 1, node_rank, int(sizes.max()))
 
 
 def _bucket_table(distinct: np.ndarray, n_buckets: int) -> tuple[np.float32, np.float32, np.ndarray]:

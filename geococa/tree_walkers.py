@@ -38,7 +38,7 @@ class _Ranked:
     """Tables that rank the values of features."""
 
     def __init__(self, ranks: Ranks) -> None:
-        self._tables = (ranks.thresholds, ranks.start, ranks.buckets, ranks.origin, ranks.scale)
+        self._tables = (ranks.thresholds, ranks.start, ranks.buckets, ranks.origin, ranks.scale, ranks.single)
         self.n_features = len(ranks.start)
 
 

@@ -403,6 +403,8 @@ def test_gaussian_labels_find_gaps_as_the_observed_pixels_tell(rejection, dtype)
     assert model.marks_gaps
     observed = model.plane_observed(planes)
     assert 0.3 < observed.mean() < 0.95
-    found = model.plane_labels_and_gaps(planes)
-    assert np.array_equal(found != UNSEEN, observed)
-    assert np.array_equal(found[observed], model.plane_labels(planes[:, observed]))
+    codes = np.full(4000, 77, np.uint8)
+    assert model.plane_codes(planes, codes)
+    assert np.array_equal(codes != UNSEEN, observed)
+    assert np.array_equal(codes[observed], model.plane_labels(planes[:, observed]) + 1)
+    assert not model.plane_codes(np.ascontiguousarray(planes[:, observed]), codes[: observed.sum()])

@@ -546,6 +546,7 @@ def test_a_model_is_written_into_a_new_folder_and_never_over_a_folder(tmp_path):
     [
         ("left", lambda a: np.where(a >= 0, 0, a).astype(np.int32), "points backwards"),
         ("right", lambda a: np.where(a >= 0, 10**6, a).astype(np.int32), "points out of its tree"),
+        ("right", lambda a: np.where(a >= 0, a, 2**31 - 1).astype(np.int32), "must be -1 in leaves"),
         ("feature", lambda a: np.where(a >= 0, 99, a).astype(np.int32), "feature 99 of 6"),
         ("threshold", lambda a: np.full_like(a, np.nan), "NaN"),
         ("leaf", lambda a: np.full_like(a, 10**6), "beyond"),

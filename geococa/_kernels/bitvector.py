@@ -58,6 +58,7 @@ def rank_planes(
     buckets: Any,
     origin: Any,
     scale: Any,
+    single: Any,
     shift: int,
     row: Any,
     ranks: Any,
@@ -66,7 +67,7 @@ def rank_planes(
 
     Parameters
     ----------
-    flat, step, count, thresholds, threshold_start, buckets, origin, scale
+    flat, step, count, thresholds, threshold_start, buckets, origin, scale, single
         See `geococa._kernels.forest.rank_values`.
     shift : int
         What ranks are lowered by, so that they fit signed numbers.
@@ -78,11 +79,10 @@ def rank_planes(
     n_features = threshold_start.shape[0]
     for f in range(n_features):
         values, low, high = flat[f * step : f * step + count], ranks[f], ranks[n_features + f]
-        rank_row(values, thresholds, np.uint64(threshold_start[f]), buckets[f], origin[f], scale[f], row)
+        first, lowered = np.uint64(threshold_start[f]), np.int32(shift)
+        rank_row(values, thresholds, first, buckets[f], origin[f], scale[f], single[f], lowered, row, low)
         for p in range(count):
-            lowered = np.int32(row[p]) - np.int32(shift)
-            low[p] = lowered
-            high[p] = ~lowered
+            high[p] = ~low[p]
 
 
 @inline

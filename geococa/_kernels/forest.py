@@ -95,13 +95,33 @@ def rank_of(x: Any, thresholds: Any, buckets: Any, first: Any, bucket: Any) -> A
 
 
 @inline
-def rank_row(values: Any, thresholds: Any, first: Any, buckets: Any, origin: Any, scale: Any, row: Any) -> None:
-    """Rank the values of one feature; in two loops, since the first runs on many pixels at once and the second can't."""
+def rank_row(
+    values: Any,
+    thresholds: Any,
+    first: Any,
+    buckets: Any,
+    origin: Any,
+    scale: Any,
+    single: bool,
+    shift: Any,
+    row: Any,
+    out: Any,
+) -> None:
+    """Rank the values of one feature, lowered by ``shift``; ``row`` may be ``out``.
+
+    In two loops, since the first runs on many pixels at once and the second can't. Where no bucket has more than a
+    ``single`` threshold, one comparison tells the rank, in two thirds of the time.
+    """
     last = np.float32(buckets.shape[0] - 2)
     for p in range(values.shape[0]):
         row[p] = np.int32(min(max((values[p] - origin) * scale, np.float32(0)), last))
-    for p in range(values.shape[0]):
-        row[p] = rank_of(values[p], thresholds, buckets, first, np.uint64(row[p]))
+    if single:
+        for p in range(values.shape[0]):
+            low = np.uint64(buckets[np.uint64(row[p])])
+            out[p] = np.int32(low + np.uint64(thresholds[first + low] < values[p])) - shift
+    else:
+        for p in range(values.shape[0]):
+            out[p] = np.int32(rank_of(values[p], thresholds, buckets, first, np.uint64(row[p]))) - shift
 
 
 @kernel
@@ -114,6 +134,7 @@ def rank_values(
     buckets: Any,
     origin: Any,
     scale: Any,
+    single: Any,
     row: Any,
     block: Any,
 ) -> None:
@@ -133,6 +154,8 @@ def rank_values(
         Number of thresholds in lower buckets.
     origin, scale : float32 (features,)
         Bucket of a value, see `rank_of`.
+    single : bool (features,)
+        Whether no bucket of a feature has more than one threshold.
     row : uint32 (at least count,)
         Workspace.
     block : uint16 (groups * features * LANES,)
@@ -142,7 +165,8 @@ def rank_values(
     groups = count // LANES
     for f in range(n_features):
         values = flat[f * step : f * step + count]
-        rank_row(values, thresholds, np.uint64(threshold_start[f]), buckets[f], origin[f], scale[f], row)
+        first, kept = np.uint64(threshold_start[f]), np.int32(0)
+        rank_row(values, thresholds, first, buckets[f], origin[f], scale[f], single[f], kept, row, row)
         for group in range(groups):
             place = (group * n_features + f) * LANES
             for lane in range(LANES):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from geococa._kernels._jit import contracted, contracted_kernel, kernel
+from geococa._kernels.prefetch import prefetch_planes
 
 __all__ = ["LANES", "OPEN", "PITCH", "ROWS", "likely_classes", "squared_distances"]
 
@@ -18,8 +19,8 @@ LANES = 256
 """Pixels worked on side by side; a strip of them stays in the first-level cache."""
 PITCH = LANES + 16
 """Distance between rows of a workspace: a power of two would put all rows in the same places of the cache."""
-OPEN = -2
-"""Label of a pixel whose two best classes are closer than single precision can tell."""
+OPEN = 255
+"""Code of a pixel whose two best classes are closer than single precision can tell."""
 
 
 @kernel
@@ -80,13 +81,23 @@ def load_strip(flat: Any, step: int, start: int, width: int, centre: Any, unit: 
         work[SQUARE + p] = np.float32(0)
         running[BEST + p] = np.float32(-np.inf)
         running[RIVAL + p] = np.float32(-np.inf)
-    for j in range(centre.shape[0]):
-        row, source = strip[j * PITCH : j * PITCH + LANES], flat[j * step + start : j * step + start + width]
-        middle, factor = centre[j], unit[j]
+    n_features = centre.shape[0]
+    for j in range(0, n_features - 1, 2):
+        first = flat[j * step + start : j * step + start + width]
+        second = flat[(j + 1) * step + start : (j + 1) * step + start + width]
+        rows = strip[j * PITCH : (j + 2) * PITCH]
+        middle, factor, centre_2, unit_2 = centre[j], unit[j], centre[j + 1], unit[j + 1]
         for p in range(width):
-            row[p] = (source[p] - middle) * factor
-        for p in range(LANES):
-            work[SQUARE + p] += row[p] * row[p]
+            x, y = (first[p] - middle) * factor, (second[p] - centre_2) * unit_2
+            rows[p], rows[p + PITCH] = x, y
+            work[SQUARE + p] += x * x + y * y
+    if n_features % 2:
+        j = n_features - 1
+        last, row = flat[j * step + start : j * step + start + width], strip[j * PITCH : (j + 1) * PITCH]
+        for p in range(width):
+            x = (last[p] - centre[j]) * unit[j]
+            row[p] = x
+            work[SQUARE + p] += x * x
 
 
 # The whitened vector of a pixel is worked out two components at a time, and of these two, four features in one pass; the
@@ -176,6 +187,41 @@ def compare_class(k: Any, highest: Any, growth: Any, slope: Any, work: Any, old:
         new[LABEL + p] = k if better else label
 
 
+@contracted
+def decide_strip(
+    start: int,
+    width: int,
+    score_error: Any,
+    distance_error: Any,
+    limit: float,
+    work: Any,
+    best: Any,
+    places: Any,
+    n_open: int,
+    out: Any,
+) -> int:
+    """Write the labels that rounding can't change, and the places of the others behind the ``n_open`` known ones."""
+    opened = 0
+    code = work[DISTANCE : DISTANCE + LANES]
+    for p in range(LANES):
+        nearest, square = best[NEAREST + p], work[SQUARE + p]
+        error = score_error[0] * nearest + (score_error[1] * square + score_error[2])
+        doubt = distance_error[0] * nearest + (distance_error[1] * square + distance_error[2])
+        safe = best[BEST + p] - error > best[RIVAL + p]
+        far, near = nearest - doubt > limit, nearest + doubt <= limit
+        label = best[LABEL + p] + np.float32(1) if near else np.float32(0)
+        code[p] = label if safe and (near or far) else np.float32(OPEN)
+    for p in range(width):
+        out[start + p] = np.int32(code[p])
+        opened += code[p] == np.float32(OPEN)
+    if opened > 0:
+        for p in range(width):
+            if code[p] == np.float32(OPEN):
+                places[n_open] = start + p
+                n_open += 1
+    return n_open
+
+
 @contracted_kernel
 def likely_classes(
     flat: Any,
@@ -192,8 +238,9 @@ def likely_classes(
     limit: float,
     strip: Any,
     work: Any,
+    places: Any,
     out: Any,
-) -> None:
+) -> int:
     """Most likely class of each pixel in single precision, left `OPEN` where rounding might change it.
 
     The score of a class is ``constant - distance / 2``. With ``s`` the sum of squares of the standardised features, no
@@ -214,26 +261,30 @@ def likely_classes(
     score_error, distance_error : float32 (3,)
         Error bounds of the best class: by distance, by ``s``, and constant.
     limit : float32
-        Squared distance beyond which a pixel is rejected (label -1); infinite where none is.
+        Squared distance beyond which a pixel is rejected; infinite where none is.
     strip : float32 (padded * PITCH,); work : float32 (ROWS * PITCH,)
         Workspace; what lies in ``strip`` beyond the features must be zero.
-    out : int32 (pixels,)
-        Class index, -1, or `OPEN`.
+    places : int32 (pixels,)
+        Overwritten from its start with the positions of the open pixels.
+    out : any integer (pixels,)
+        Class index plus 1, or 0 where rejected; `OPEN` for an open pixel.
+
+    Returns
+    -------
+    int
+        How many pixels are open.
     """
     n_features, n_pixels = centre.shape[0], out.shape[0]
+    n_open = 0
     for start in range(0, n_pixels, LANES):
         width = min(LANES, n_pixels - start)
         load_strip(flat, step, start, width, centre, unit, strip, work)
+        # the strip after this one; at the end this one again, which is near already
+        prefetch_planes(flat, step, n_features, min(start + LANES, max(n_pixels - LANES, 0)), min(LANES, n_pixels))
         old, new = work[RUNNING : RUNNING + 4 * PITCH], work[RUNNING + 4 * PITCH :]
         for k in range(highest.shape[0]):
             add_squares(strip, n_features, whitening[k], offset[k], work)
             compare_class(np.float32(k), highest[k], growth[k], slope, work, old, new)
             old, new = new, old
-        for p in range(width):
-            nearest, square = old[NEAREST + p], work[SQUARE + p]
-            error = score_error[0] * nearest + (score_error[1] * square + score_error[2])
-            doubt = distance_error[0] * nearest + (distance_error[1] * square + distance_error[2])
-            safe = old[BEST + p] - error > old[RIVAL + p]
-            far, near = nearest - doubt > limit, nearest + doubt <= limit
-            label = np.int32(old[LABEL + p]) if near else np.int32(-1)
-            out[start + p] = label if safe and (near or far) else np.int32(OPEN)
+        n_open = decide_strip(start, width, score_error, distance_error, limit, work, old, places, n_open, out)
+    return n_open

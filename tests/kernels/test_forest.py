@@ -96,7 +96,7 @@ def test_ranks_equal_a_left_sided_search(spread):
     ranks = ranks_of(trees, 3)
     planes = pixels(rng, trees, 3, 500)
     block, row = np.zeros(3 * 504, np.uint16), np.zeros(504, np.uint32)
-    tables = (ranks.thresholds, ranks.start, ranks.buckets, ranks.origin, ranks.scale)
+    tables = (ranks.thresholds, ranks.start, ranks.buckets, ranks.origin, ranks.scale, ranks.single)
     with np.errstate(over="ignore"):
         forest.rank_values(*flat_planes(planes), 500, *tables, row, block)
     found = block.reshape(42, 3, 12).transpose(1, 0, 2).reshape(3, 504)[:, :500]

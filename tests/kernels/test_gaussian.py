@@ -10,6 +10,8 @@ from geococa._kernels import gaussian
 from geococa._kernels.planes import flat_planes
 from geococa.engines import single_gaussian
 
+OPEN = -2
+
 
 def classes_of(rng, n_classes, n_features, condition=1.0):
     mean = rng.normal(size=(n_classes, n_features)) * 2
@@ -32,11 +34,11 @@ def distances(planes, whitening, mean):
 def labels(planes, mean, whitening, constant, limit=None):
     single = single_gaussian(mean, whitening, constant, limit)
     strip = np.zeros(single[3].shape[1] * gaussian.PITCH, np.float32)
-    out = np.full(planes.shape[1], -9, np.int32)
-    gaussian.likely_classes(
-        *flat_planes(planes), *single, strip, np.zeros(gaussian.ROWS * gaussian.PITCH, np.float32), out
-    )
-    return out
+    out, places = np.full(planes.shape[1], -9, np.int32), np.full(planes.shape[1], -9, np.int32)
+    work = np.zeros(gaussian.ROWS * gaussian.PITCH, np.float32)
+    n_open = gaussian.likely_classes(*flat_planes(planes), *single, strip, work, places, out)
+    assert np.array_equal(places[:n_open], np.flatnonzero(out == gaussian.OPEN))
+    return np.where(out == gaussian.OPEN, OPEN, out - 1)
 
 
 @pytest.mark.parametrize("n_pixels", [1, 255, 256, 257, 600])
@@ -58,7 +60,7 @@ def test_likely_class_is_that_of_double_precision_or_open(n_features):
     planes = (2 * rng.normal(size=(n_features, 700))).astype(np.float32)
     expected = (constant[:, None] - 0.5 * distances(planes, whitening, mean)).argmax(axis=0)
     found = labels(planes, mean, whitening, constant)
-    decided = found != gaussian.OPEN
+    decided = found != OPEN
     assert np.array_equal(found[decided], expected[decided])
     assert decided.mean() > 0.95
 
@@ -67,7 +69,7 @@ def test_near_ties_stay_open():
     mean = np.asarray([[0.0, 0.0], [2.0, 0.0]])
     whitening, constant = np.stack([np.eye(2)] * 2), np.zeros(2)
     planes = np.asarray([[1.0, np.nextafter(np.float32(1), np.float32(2)), 0.9], [5.0, 5.0, 5.0]], np.float32)
-    assert labels(planes, mean, whitening, constant).tolist() == [gaussian.OPEN, gaussian.OPEN, 0]
+    assert labels(planes, mean, whitening, constant).tolist() == [OPEN, OPEN, 0]
 
 
 def test_pixels_beyond_the_limit_are_rejected():
@@ -79,7 +81,7 @@ def test_pixels_beyond_the_limit_are_rejected():
 
 def test_a_pixel_on_the_limit_stays_open():
     found = labels(np.asarray([[3.0]], np.float32), np.zeros((1, 1)), np.ones((1, 1, 1)), np.zeros(1), limit=9.0)
-    assert found.tolist() == [gaussian.OPEN]
+    assert found.tolist() == [OPEN]
 
 
 def test_error_bound_holds_for_digital_numbers_far_from_zero():
@@ -90,7 +92,7 @@ def test_error_bound_holds_for_digital_numbers_far_from_zero():
     planes = (8000 + 600 * rng.normal(size=(6, 900))).astype(np.float32)
     expected = (constant[:, None] - 0.5 * distances(planes.astype(np.float64), whitening, mean)).argmax(axis=0)
     found = labels(planes, mean, whitening, constant)
-    decided = found != gaussian.OPEN
+    decided = found != OPEN
     assert np.array_equal(found[decided], expected[decided])
 
 
