@@ -57,10 +57,13 @@ bench: $(STAMP)  ## time every stage beside its peers
 	for script in benchmarks/bench_*.py; do $(BIN)/python -m benchmarks.$$(basename $$script .py) || exit 1; done
 	$(BIN)/python benchmarks/tables.py
 
+docs: $(STAMP)  ## build the documentation in docs/_build/html; a warning is an error
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
 samples: $(STAMP)  ## make sample_tiles/ again
 	$(BIN)/geococa simulate sample_tiles --overwrite
 
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) $(OUT) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
-.PHONY: help setup demo test proof test-nojit test-bounds check format bench samples clean
+.PHONY: help setup demo test proof test-nojit test-bounds check format bench docs samples clean

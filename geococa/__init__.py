@@ -21,6 +21,7 @@ The pipeline, stage by stage; every function takes xarray (or a GeoDataFrame) an
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import Any
 
 __version__ = "0.1.0"
@@ -30,12 +31,17 @@ _PUBLIC: dict[str, tuple[str, ...]] = {
     "grid": ("Grid",),
     "legend": ("Legend", "as_land_cover"),
     "sensors": ("Sensor", "get_sensor"),
+    "stac_search": ("search_stac",),
     "tiles": ("TileRef", "find_tiles", "open_tile", "read_raster", "write_cog"),
     "radiometry": ("check_radiometry",),
     "scene_statistics": ("drop_useless_scenes", "mask_statistics"),
     "reflectance": ("clear_sky", "composite", "to_reflectance"),
     "harmonisation": ("harmonise",),
     "backscatter": ("read_backscatter",),
+    "cubes": ("as_scenes",),
+    "cube_files": ("read_cube", "write_cube"),
+    "vectors": ("exactextract_table", "write_vector"),
+    "styles": ("write_qml",),
     "features": (
         "distance_features",
         "season_features",
@@ -109,7 +115,7 @@ _PUBLIC: dict[str, tuple[str, ...]] = {
     "small_areas": ("composite_area",),
     "cutoff": ("cutoff_area", "hazards_from_panel"),
     "skill": ("skill_table",),
-    "trends": ("area_trend",),
+    "trends": ("area_trend", "break_points"),
     "report": ("write_report",),
     "recipe": ("Recipe",),
     "pipeline": ("run_tile",),
@@ -121,8 +127,14 @@ _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
 __all__ = [*_HOME, *_MODULES, "__version__"]
 
 
+def _register() -> None:
+    """Give xarray objects their ``.geococa``; where xarray is not imported yet, at the first use of a public name."""
+    importlib.import_module("geococa.accessor")
+
+
 def __getattr__(name: str) -> Any:
     if name in _HOME:
+        _register()
         value = getattr(importlib.import_module(f"geococa.{_HOME[name]}"), name)
         globals()[name] = value
         return value
@@ -133,3 +145,7 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+if "xarray" in sys.modules:
+    _register()

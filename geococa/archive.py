@@ -8,30 +8,45 @@ reason and its hectares count as unobserved; the others finish.
 from __future__ import annotations
 
 import functools
-import logging
 import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from multiprocessing import get_context
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import xarray as xr
 
-from geococa.errors import ArchiveBusy, GeococaError, InputRefused
+from geococa.errors import DiskFull, InputRefused
 from geococa.ledger import Ledger, Task, hash_of
 from geococa.models import read_model, train
 from geococa.outputs import Outputs, write_outputs
-from geococa.pipeline import run_tile, sample_table, with_estimated_transitions
+from geococa.pipeline import sample_table, with_estimated_transitions
+from geococa.provenance import write_provenance
 from geococa.recipe import Recipe
+from geococa.run_costs import plan_columns
 from geococa.run_estimates import read_rows, skill_of_run, validation_rows, write_rows
 from geococa.run_folder import TileMaps
-from geococa.run_job import TESTING, Progress, RunJob, maps_task, no_progress, plan_job, yearly_files
+from geococa.run_job import (
+    TESTING,
+    Progress,
+    RunJob,
+    maps_task,
+    model_task,
+    no_progress,
+    plan_job,
+    tile_state,
+    with_known_digests,
+    yearly_files,
+)
+from geococa.run_lock import hold_folder
 from geococa.run_measures import measure_run
+from geococa.run_resources import parse_memory
 from geococa.samples import read_samples
+from geococa.tile_batch import Where, make_maps
+from geococa.tile_task import has_room
 from geococa.tiles import TileRef
 from geococa.validation import cross_validate
 from geococa.zones import read_zones
@@ -40,8 +55,6 @@ if TYPE_CHECKING:
     from geococa.models import Model
 
 __all__ = ["ArchiveResult", "Plan", "plan_archive", "run_archive", "train_model", "training_rows"]
-
-log = logging.getLogger("geococa")
 
 
 @dataclass(frozen=True)
@@ -55,7 +68,8 @@ class Plan:
     years : tuple of int
         Years mapped for every tile.
     tasks : pandas.DataFrame
-        One row a tile: ``tile, scenes, years, action`` ("compute" or "reuse") and ``reason``.
+        One row a tile: ``tile, scenes, years, action`` ("compute", "reuse", or "skip" where it can't be used), ``reason``, and
+        what it will take: ``core_minutes, read_gb, write_mb`` (`geococa.run_costs`).
     """
 
     tiles: tuple[TileRef, ...]
@@ -90,25 +104,41 @@ class ArchiveResult:
 
 
 def plan_archive(
-    archive: str | os.PathLike[str], recipe: Recipe | str | os.PathLike[str], out: str | os.PathLike[str]
+    archive: str | os.PathLike[str],
+    recipe: Recipe | str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    verify_inputs: bool = False,
 ) -> Plan:
     """Say what a run would compute and what it would reuse; nothing is computed or written.
 
     Parameters
     ----------
-    archive, recipe, out
+    archive, recipe, out, verify_inputs
         As for `run_archive`.
 
     Returns
     -------
     Plan
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> plan = plan_archive("sample_tiles", "sample_tiles/recipe.toml", pathlib.Path(tempfile.mkdtemp()) / "out")
+    >>> sorted(set(plan.tasks["action"]))
+    ['compute']
     """
     settings = recipe if isinstance(recipe, Recipe) else Recipe.read(Path(recipe))
-    job = plan_job(Path(archive), settings, Path(out), 1, None, no_progress)
+    job = plan_job(Path(archive), settings, Path(out), None, no_progress, by_content=verify_inputs)
     rows = []
     with Ledger.peek(job.folder) as ledger:
+        known = tile_state(job, ledger, model_task(job))[0] == "reuse"
         for tile in job.tiles:
-            action, reason = ledger.state(maps_task(job, tile))
+            action, reason = "compute", "not done yet"
+            if known:
+                action, reason = tile_state(job, ledger, maps_task(job, tile))
+            elif (job.folder / "maps").is_dir():
+                reason = "the model has to be made again; maps that it does not change will be reused"
             rows.append(
                 {
                     "tile": tile.tile,
@@ -116,8 +146,10 @@ def plan_archive(
                     "years": f"{job.years[0]}-{job.years[-1]}",
                     "action": action,
                     "reason": reason,
+                    **plan_columns(tile, settings, job.years, compute=action == "compute"),
                 }
             )
+    rows += [{"tile": tile, "action": "skip", "reason": reason} for tile, reason in job.refused.items()]
     return Plan(job.tiles, job.years, pd.DataFrame(rows))
 
 
@@ -126,8 +158,12 @@ def run_archive(
     recipe: Recipe | str | os.PathLike[str],
     *,
     out: str | os.PathLike[str],
-    workers: int = 1,
+    workers: int | None = 1,
     threads: int | None = None,
+    memory: int | str | None = None,
+    scheduler: Any = None,
+    open_network: bool = False,
+    verify_inputs: bool = False,
     progress: Progress | None = None,
 ) -> ArchiveResult:
     """Run a whole archive: maps, hectares, trends and the report.
@@ -140,10 +176,21 @@ def run_archive(
         Settings of every stage.
     out : path
         Output folder; a second run reuses whatever its inputs and settings still match.
-    workers : int
-        Processes over tiles; with 1, threads work on the blocks of one tile after the other.
+    workers : int or None
+        Processes over tiles; with 1, threads work on the blocks of one tile after the other, None chooses from
+        processors and memory. More than one needs a script that may be imported (``if __name__ == "__main__":``).
     threads : int, optional
         Threads in each worker; processors divided by workers where not given. Results depend on neither.
+    memory : int or str, optional
+        Memory for all workers together, in bytes or as ``"8GB"``: workers and the side of blocks are chosen to keep to it,
+        and a worker that asks for more fails by itself (on Linux). Tiles are then worked on in processes of their own.
+    scheduler : str or distributed.Client, optional
+        Dask scheduler to work on: its address, its scheduler file, a client, or ``"local"`` for a cluster of this machine.
+        Workers elsewhere need archive and ``out`` under the same paths.
+    open_network : bool
+        Whether a scheduler that is not on this machine may be used without TLS.
+    verify_inputs : bool
+        Know inputs by their SHA-256 rather than by name, size and time: slower, and sure.
     progress : callable, optional
         Called with ``(what, done, total)``.
 
@@ -155,50 +202,47 @@ def run_archive(
     ------
     ArchiveBusy
         Another job works in ``out``.
+    DiskFull
+        There is no room for the outputs; a second run goes on from there.
     InputRefused
         The archive, samples, zones or model can't be used. A single unusable tile does not raise: it is listed in ``failed``.
     """
     settings = recipe if isinstance(recipe, Recipe) else Recipe.read(Path(recipe))
-    folder = Path(out)
-    with _locked(folder):
-        return _run(plan_job(Path(archive), settings, folder, workers, threads, progress or no_progress))
+    if workers is not None and workers < 1:
+        raise InputRefused(f"workers must be 1 or more, got {workers}")
+    room = parse_memory(memory) if isinstance(memory, str) else memory
+    where = Where(workers, threads, room, scheduler, open_network)
+    with hold_folder(out) as held:
+        folder = Path(held)
+        job = plan_job(Path(archive), settings, folder, threads, no_progress, by_content=verify_inputs)
+        try:
+            return _run(job, where, progress or no_progress)
+        except Exception as error:
+            if isinstance(error, DiskFull) or has_room(folder):
+                raise
+            raise DiskFull(
+                f"{folder}: no room left on its disk ({error}); what is finished is kept, make room and run the same "
+                "command again"
+            ) from error
 
 
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Make the output folder, or recognise one of ours, and hold it; never write into somebody else's."""
-    from filelock import FileLock, Timeout
-
-    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise InputRefused(f"{folder} is a link or a file; choose another output folder")
-    ours = (folder / Ledger.NAME).exists() or (folder / ".lock").exists()
-    if folder.is_dir() and any(folder.iterdir()) and not ours:
-        raise InputRefused(f"{folder} is not empty and was not made by geococa; choose an empty or new output folder")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputRefused(f"{folder} can't be made: {error.strerror}; choose another output folder") from None
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise ArchiveBusy(f"{folder} is in use by another job; wait for it, or choose another output folder") from None
-    except OSError as error:
-        raise InputRefused(f"{folder} can't be written: {error.strerror}; choose another output folder") from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _run(job: RunJob) -> ArchiveResult:
+def _run(job: RunJob, where: Where, progress: Progress) -> ArchiveResult:
     if job.recipe.zones.path is None:
         raise InputRefused("the recipe names no zones; set path under [zones] to the park polygons")
     zones = read_zones(job.recipe.zones.path, name=job.recipe.zones.name, layer=job.recipe.zones.layer)
     with Ledger.open(job.folder) as ledger:
+        job = replace(job, progress=_told(progress, ledger))
         model = _model(job, ledger)
-        todo = [tile for tile in job.tiles if ledger.state(maps_task(job, tile))[0] == "compute"]
-        failed = job.refused | _run_tiles(job, ledger, todo, model)
+        tasks = {tile.tile: (tile, maps_task(job, tile)) for tile in job.tiles}
+        todo = {}
+        for tile, (ref, task) in tasks.items():
+            if tile_state(job, ledger, task)[0] == "compute":
+                todo[tile] = (ref, task)
+            elif job.by_content:
+                ledger.adopt(task)
+        failed = job.refused | make_maps(job, ledger, todo, where)
+        for tile, reason in job.refused.items():
+            ledger.failed(Task("maps", tile, ""), reason)
         measures = measure_run(job, ledger, zones, model, failed)
         skill = _skill(job, failed)
         outputs = write_outputs(
@@ -215,49 +259,71 @@ def _run(job: RunJob) -> ArchiveResult:
             plots=measures.plots,
             skill=skill,
         )
+        outputs.files += write_provenance(job, ledger, zones, failed, outputs.files)
         ledger.done(Task("outputs", "archive", hash_of(job.recipe.settings())), outputs.files)
-    new = {tile.tile for tile in todo}
+        ledger.adopt(model_task(with_known_digests(job, ledger)))
+        ledger.stands("finished", len(tasks) - len(failed), len(tasks))
     return ArchiveResult(
         job.folder,
         measures.areas,
         outputs,
-        computed=tuple(tile.tile for tile in todo if tile.tile not in failed),
-        reused=tuple(tile.tile for tile in job.tiles if tile.tile not in new),
+        computed=tuple(tile for tile in todo if tile not in failed),
+        reused=tuple(tile for tile in tasks if tile not in todo),
         failed=failed,
     )
 
 
+def _told(progress: Progress, ledger: Ledger) -> Progress:
+    """Progress that others can follow in the ledger, a note a second."""
+    home = threading.get_ident()
+    last: tuple[str, float] = ("", 0.0)
+
+    def tell(what: str, done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        # blocks tell of themselves from their own threads, which the ledger does not take notes from
+        if threading.get_ident() == home and (what != last[0] or now - last[1] >= 1):
+            last = (what, now)
+            ledger.stands(what, done, total)
+        progress(what, done, total)
+
+    return tell
+
+
 def _model(job: RunJob, ledger: Ledger) -> Model:
     """Read the model, or train it from the recipe's samples; test it where the recipe asks for folds."""
-    task = Task("model", "archive", job.model_key)
+    task = model_task(job)
     # samples are read once, and only if something is to be done with them
     rows = functools.cache(lambda: _rows(job))
-    if ledger.state(task)[0] == "reuse":
+    if tile_state(job, ledger, task)[0] == "reuse":
         model = read_model(job.model_path)
+        if job.by_content:
+            ledger.adopt(task)
     else:
         given = job.recipe.model.path
         model = read_model(given) if given is not None else _train(job, *rows())
         model = with_estimated_transitions(job.tiles, job.recipe, model, job.years)
         model.write(job.model_path)
         ledger.done(task, [job.model_path])
-    _test(job, ledger, rows)
+    _test(job, ledger, task, rows)
     return model
 
 
-def _test(job: RunJob, ledger: Ledger, rows: Callable[[], tuple[pd.DataFrame, list[str]]]) -> None:
+def _test(job: RunJob, ledger: Ledger, model: Task, rows: Callable[[], tuple[pd.DataFrame, list[str]]]) -> None:
     """Cross-validate the recipe's method and write the table, if folds are asked for."""
     settings, path = job.recipe.model, job.folder / "cross_validation.csv"
     tested = job.folder / "cross_validation_rows.csv"
     asked = settings.folds > 0 and settings.path is None
     how = [*(getattr(settings, name) for name in TESTING), job.recipe.skill.index]
-    task = Task("cross_validation", "archive", hash_of(job.model_key, how, job.recipe.areas.class_name))
+    keys = [key and hash_of(key, how, job.recipe.areas.class_name) for key in (model.key, model.content_key)]
+    task = Task("cross_validation", "archive", str(keys[0]), keys[1])
     if not asked:
         if path.exists():  # of an earlier run with folds: it would be taken for this model's
             path.unlink()
             tested.unlink(missing_ok=True)
             ledger.done(task, [])
         return
-    if ledger.state(task)[0] == "reuse" and path.exists() and tested.exists():
+    if tile_state(job, ledger, task)[0] == "reuse" and path.exists() and tested.exists():
         return
     table, names = rows()
     found = cross_validate(
@@ -335,7 +401,7 @@ def training_rows(
     features : list of str
         Its feature columns.
     """
-    return _rows(plan_job(Path(archive), recipe, Path(), 1, None, progress or no_progress))
+    return _rows(plan_job(Path(archive), recipe, Path(), None, progress or no_progress))
 
 
 def train_model(archive: str | os.PathLike[str], recipe: Recipe, *, progress: Progress | None = None) -> Model:
@@ -354,90 +420,10 @@ def train_model(archive: str | os.PathLike[str], recipe: Recipe, *, progress: Pr
     -------
     Model
     """
-    job = plan_job(Path(archive), recipe, Path(), 1, None, progress or no_progress)
+    job = plan_job(Path(archive), recipe, Path(), None, progress or no_progress)
     return with_estimated_transitions(job.tiles, recipe, _train(job, *_rows(job)), job.years)
 
 
 def _feature_columns(table: pd.DataFrame) -> list[str]:
     known = {"class", "year", "tile", "sample", "row", "col", "x", "y", "block"}
     return [str(column) for column in table.columns if column not in known]
-
-
-def _run_tiles(job: RunJob, ledger: Ledger, todo: list[TileRef], model: Model) -> dict[str, str]:
-    """Compute the maps of the tiles that need it; return the reasons of those that failed."""
-    failed: dict[str, str] = {}
-
-    def finish(tile: TileRef, future: Future[list[Path]]) -> None:
-        task = maps_task(job, tile)
-        try:
-            ledger.done(task, future.result())
-        except Exception as error:
-            # whatever is wrong with one tile must not stop the batch; faults of ours keep their traceback in the log
-            failed[tile.tile] = f"{type(error).__name__}: {error}"
-            ledger.failed(task, failed[tile.tile])
-            log.error(
-                "tile %s failed: %s",
-                tile.tile,
-                failed[tile.tile],
-                exc_info=not isinstance(error, GeococaError | OSError),
-            )
-
-    if job.workers == 1:
-        for tile in todo:
-            future: Future[list[Path]] = Future()
-            try:
-                future.set_result(
-                    _tile_job(
-                        tile,
-                        job.recipe,
-                        model,
-                        job.folder,
-                        job.years,
-                        job.threads,
-                        _block_progress(job, tile),
-                    )
-                )
-            except Exception as error:
-                future.set_exception(error)
-            finish(tile, future)
-        return failed
-    with ProcessPoolExecutor(min(job.workers, max(len(todo), 1)), mp_context=get_context("spawn")) as pool:
-        waiting = {
-            pool.submit(_tile_job, tile, job.recipe, job.model_path, job.folder, job.years, job.threads): tile
-            for tile in todo
-        }
-        for done, future in enumerate(as_completed(waiting), start=1):
-            finish(waiting[future], future)
-            job.progress("classifying tiles", done, len(todo))
-    return failed
-
-
-def _block_progress(job: RunJob, tile: TileRef) -> Callable[[int], None]:
-    rows, columns = tile.grid.shape
-    size = job.recipe.run.block_px
-    total, done = -(-rows // size) * -(-columns // size), [0]
-
-    def step(count: int) -> None:
-        done[0] += count
-        job.progress(f"classifying {tile.tile}", done[0], total)
-
-    return step
-
-
-def _tile_job(
-    tile: TileRef,
-    recipe: Recipe,
-    model: Model | Path,
-    folder: Path,
-    years: tuple[int, ...],
-    threads: int,
-    progress: Callable[[int], None] | None = None,
-) -> list[Path]:
-    """One tile, in this process or in a worker; only paths and plain values travel."""
-    ready = read_model(model) if isinstance(model, Path) else model
-    result = run_tile(tile, recipe, ready, folder / "maps", years=years, threads=threads, progress=progress)
-    names = [path.with_name(f"{path.name}.aux.xml") for path in result.maps.values()]
-    layers = [*result.observations.values(), *result.ages.values(), *result.fallback.values()]
-    layers += result.fractions.values()
-    layers += [path for yearly in result.layers.values() for path in yearly.values()]
-    return [*result.maps.values(), *names, *layers]

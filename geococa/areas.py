@@ -450,6 +450,17 @@ def observed_share(areas: xr.Dataset) -> xr.DataArray:
     xarray.DataArray
         float64 ``(time, zone)`` in 0..1, NaN for a zone without area: classes over zone. Ground outside the map was
         not observed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xarray as xr
+    >>> areas = xr.Dataset(
+    ...     {"area_ha": (("time", "zone", "land_cover"), [[[1.0, 2.0]]]), "zone_ha": ("zone", [4.0]),
+    ...      "unobserved_ha": (("time", "zone"), [[1.0]]), "outside_ha": (("time", "zone"), [[0.0]])},
+    ...     coords={"time": np.array(["2020-12-31"], "datetime64[ns]"), "zone": ["a"], "land_cover": ["coca", "forest"]})
+    >>> observed_share(areas).values.tolist()
+    [[0.75]]
     """
     _check_areas(areas)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -473,6 +484,17 @@ def require_observed(areas: xr.Dataset, minimum: float = 0.7) -> xr.Dataset:
     ------
     InputRefused
         A zone was observed less in some year; the message lists them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xarray as xr
+    >>> areas = xr.Dataset(
+    ...     {"area_ha": (("time", "zone", "land_cover"), [[[1.0, 2.0]]]), "zone_ha": ("zone", [4.0]),
+    ...      "unobserved_ha": (("time", "zone"), [[1.0]]), "outside_ha": (("time", "zone"), [[0.0]])},
+    ...     coords={"time": np.array(["2020-12-31"], "datetime64[ns]"), "zone": ["a"], "land_cover": ["coca", "forest"]})
+    >>> require_observed(areas, 0.7) is areas
+    True
     """
     if not isinstance(minimum, int | float | np.number) or not 0 <= minimum <= 1:
         raise InputRefused(f"minimum must be a share between 0 and 1, got {minimum!r}")

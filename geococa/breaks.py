@@ -19,8 +19,8 @@ F64 = npt.NDArray[np.float64]
 BIC_MARGIN = 8.0
 """By how much the BIC of a bent line must beat the straight one.
 
-Above 6 is "strong", above 10 "very strong" on the scale of Kass and Raftery (1995). At 8 fewer than 5 % of series of 8 to
-24 years without a bend get one under AR(1) noise of phi up to 0.5, and fewer than 9 % at 0.7 (``docs/trend_levels.md``).
+Above 6 is "strong", above 10 "very strong" on the scale of Kass and Raftery (1995). How many series without a bend get one all the
+same, by length and correlation, is measured in ``docs/trend_levels.md``.
 """
 
 MIN_SEGMENT = 4

@@ -220,7 +220,7 @@ def reliability(
         One row a class and bin that holds rows: ``class``, ``bin_low``, ``bin_high``, ``mean_predicted``,
         ``observed_share``, ``ci_low``, ``ci_high`` (Wilson's interval; rows count as independent), ``n``, and of the
         whole class ``brier_score`` (mean squared difference of probability and outcome) and ``calibration_error``
-        (expected calibration error: mean of |mean_predicted - observed_share| weighted by ``n``). ``attrs`` has the
+        (expected calibration error: mean absolute difference of mean_predicted and observed_share, weighted by ``n``). ``attrs`` has the
         ``brier_score`` over all classes (0..2) and ``rows``.
 
     Raises

@@ -188,7 +188,13 @@ def _wrap(name: str, data: Any, features: xr.DataArray, model: Model) -> xr.Data
         out = xr.DataArray(data, coords=kept, dims=dims, name=name, attrs=attrs)
     else:
         legend = model.legend.with_unclassified()
-        attrs = {**attrs, **legend.to_attrs(), "nodata": NO_DATA, "_FillValue": np.uint8(NO_DATA), "long_name": "land cover"}
+        attrs = {
+            **attrs,
+            **legend.to_attrs(),
+            "nodata": NO_DATA,
+            "_FillValue": np.uint8(NO_DATA),
+            "long_name": "land cover",
+        }
         out = xr.DataArray(data, coords=kept, dims=dims, name=name, attrs=attrs)
     if "grid_mapping" in features.attrs:
         out.attrs["grid_mapping"] = features.attrs["grid_mapping"]

@@ -6,30 +6,31 @@ import difflib
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from geococa import __version__
-from geococa.command_parts import PATH, print_table, read_land_cover
+from geococa.archive_commands import catalog, find, mosaic, repeat, verify
+from geococa.command_parts import PATH, Command, json_option, naming, print_files, print_table, read_land_cover
 from geococa.errors import GeococaError
+from geococa.run_commands import FAILED_TILES, print_summary, run, status
+from geococa.run_progress import show_progress
 from geococa.sample_commands import assess, sample, settle, sheet
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from geococa.archive import ArchiveResult
     from geococa.models import Model
 
-FAILED_TILES = 3
 INTERRUPTED = 130
 
 
 class _Commands(click.Group):
     """A group that suggests the nearest command, keeps pipeline order, and turns errors into one line and a code."""
+
+    command_class = Command
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -55,54 +56,31 @@ class _Commands(click.Group):
             ctx.exit(INTERRUPTED)
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    "geococa", cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.version_option(__version__, prog_name="geococa")
 @click.option("-v", "--verbose", count=True, help="Say more on stderr (twice: with tracebacks).")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+@click.option(
+    "--allow-net", "hosts", multiple=True, metavar="HOST", help="Host that files of STAC items may be read from."
+)
 @click.pass_context
-def main(ctx: click.Context, verbose: int, quiet: bool) -> None:
+def main(ctx: click.Context, verbose: int, quiet: bool, hosts: tuple[str, ...]) -> None:
     """Hectares of coca per national park and year from satellite tiles, with honest uncertainty and trend.
 
     Start with:  geococa demo --out out/demo
     """
     level = logging.ERROR if quiet else logging.WARNING - 10 * min(verbose, 2)
     logging.basicConfig(stream=sys.stderr, level=level, format="%(levelname)s %(message)s")
+    if hosts:
+        from geococa.network import allow_net
+
+        ctx.with_resource(allow_net(hosts))
     ctx.obj = {"quiet": quiet}
 
 
-@main.command()
-@click.argument("archive", type=PATH)
-@click.option("--recipe", required=True, type=PATH, help="Settings of every stage (TOML).")
-@click.option("--out", required=True, type=PATH, help="Output folder; a second run resumes there.")
-@click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Processes over tiles.")
-@click.option("--threads", type=click.IntRange(1), help="Threads a worker; by default the processors shared out.")
-@click.option("--dry-run", is_flag=True, help="Print what would be computed and why, and stop.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-@click.pass_context
-def run(
-    ctx: click.Context,
-    archive: Path,
-    recipe: Path,
-    out: Path,
-    workers: int,
-    threads: int | None,
-    dry_run: bool,
-    as_json: bool,
-) -> None:
-    """Run the whole pipeline over an archive of tiles: maps, hectares, trends and the report.
-
-    Example:  geococa run sample_tiles --recipe sample_tiles/recipe.toml --out out/run
-    """
-    from geococa.archive import plan_archive, run_archive
-
-    if dry_run:
-        print_table(plan_archive(archive, recipe, out).tasks, as_json)
-        return
-    with _progress(ctx.obj["quiet"]) as progress:
-        result = run_archive(archive, recipe, out=out, workers=workers, threads=threads, progress=progress)
-    _summary(result, as_json)
-    if result.failed:
-        ctx.exit(FAILED_TILES)
+main.add_command(run)
 
 
 @main.command()
@@ -111,7 +89,8 @@ def run(
 @click.option("--zones", type=PATH, help="Park polygons to name in it.")
 @click.option("--samples", type=PATH, help="Reference samples to name in it.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing recipe.")
-def init(archive: Path, recipe: Path, zones: Path | None, samples: Path | None, overwrite: bool) -> None:
+@json_option
+def init(archive: Path, recipe: Path, zones: Path | None, samples: Path | None, overwrite: bool, as_json: bool) -> None:
     """Look at an archive and write a commented recipe for it.
 
     Example:  geococa init sample_tiles --recipe my.toml --zones parks.gpkg --samples samples.gpkg
@@ -119,7 +98,8 @@ def init(archive: Path, recipe: Path, zones: Path | None, samples: Path | None, 
     from geococa.preflight import propose_recipe
 
     propose_recipe(archive, recipe, zones=zones, samples=samples, overwrite=overwrite)
-    click.echo(f"wrote {recipe}; read it, then: geococa run {archive} --recipe {recipe} --out out")
+    then = f"wrote {recipe}; read it, then: geococa run {archive} --recipe {recipe} --out out"
+    print_files([recipe], as_json, text=then)
 
 
 @main.command()
@@ -180,7 +160,7 @@ def train(
         "positive": settings.areas.class_name,
     }
     tables: dict[str, pd.DataFrame] = {}
-    with _progress(ctx.obj["quiet"]) as progress:
+    with show_progress(ctx.obj["quiet"]) as progress:
         table, names = training_rows(archive, settings, progress=progress)
         if trials:
             from geococa.tuning import tune
@@ -217,7 +197,8 @@ def train(
 @click.option("--model", required=True, type=PATH, help="Model file from 'geococa train'.")
 @click.option("--out", required=True, type=PATH, help="Folder for one land-cover COG a year.")
 @click.option("--threads", type=click.IntRange(1), help="Threads; by default one a processor.")
-def classify(tile: Path, recipe: Path, model: Path, out: Path, threads: int | None) -> None:
+@json_option
+def classify(tile: Path, recipe: Path, model: Path, out: Path, threads: int | None, as_json: bool) -> None:
     """Classify one tile: one land-cover COG a year.
 
     Example:  geococa classify sample_tiles/18NXG --recipe sample_tiles/recipe.toml --model coca.model --out maps
@@ -227,8 +208,7 @@ def classify(tile: Path, recipe: Path, model: Path, out: Path, threads: int | No
     from geococa.recipe import Recipe
 
     result = run_tile(tile, Recipe.read(recipe), read_model(model), out, threads=threads)
-    for path in result.maps.values():
-        click.echo(path)
+    print_files(result.maps.values(), as_json)
 
 
 @main.command()
@@ -300,6 +280,8 @@ for _command in (sample, sheet, settle, assess):
 @main.command()
 @click.argument("table", type=PATH)
 @click.option("--value", default="area_ha", show_default=True, help="Column with the hectares.")
+@click.option("--se", default="se_ha", show_default=True, help="Column with their standard errors, where there is one.")
+@click.option("--zone", default=None, help="Column that names the zones [default: zone, park or code].")
 @click.option(
     "--land-cover",
     "class_name",
@@ -307,17 +289,65 @@ for _command in (sample, sheet, settle, assess):
     show_default=True,
     help="Class, where the table has several.",
 )
-@click.option("--test", default="auto", show_default=True, help="Trend test.")
+@click.option(
+    "--by",
+    type=click.Choice(["municipality", "department", "country"]),
+    default="municipality",
+    show_default=True,
+    help="Sums to take of the raw municipal table.",
+)
+@click.option("--decimal", multiple=True, metavar="YEAR=MARK", help="Decimal mark of a year's column, such as 2020=,")
+@click.option(
+    "--test",
+    default="auto",
+    show_default=True,
+    help="auto, mann_kendall, mann_kendall_normal, mann_kendall_ar1, ols, wls or gls.",
+)
+@click.option("--confidence", default=0.95, show_default=True, help="Level of the intervals.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON rather than CSV.")
-def trends(table: Path, value: str, class_name: str, test: str, as_json: bool) -> None:
-    """Trend of every zone in a table with columns zone, year and hectares.
+def trends(
+    table: Path,
+    value: str,
+    se: str,
+    zone: str | None,
+    class_name: str,
+    by: str,
+    decimal: tuple[str, ...],
+    test: str,
+    confidence: float,
+    as_json: bool,
+) -> None:
+    r"""Trend of every zone: slope with interval, test, bends and a verdict.
 
-    Example:  geococa trends out/areas.csv
+    TABLE has the columns zone, year and hectares, or a column for every year; the raw municipal table "Deteccion de
+    cultivos de coca" is read as published; 'unodc' stands for the published national series. The verdict is growing,
+    shrinking, stable or cannot tell; the column notice says what one line hides.
+
+    \b
+    Examples:  geococa trends out/areas.csv
+               geococa trends municipal.csv --by department
+               geococa trends unodc --json
     """
-    from geococa.outputs import read_series
+    from geococa.trend_tables import municipal_notes, read_trend_table, with_places
     from geococa.trends import area_trend
 
-    print_table(area_trend(read_series(table, class_name), value=value, test=test), as_json, csv=True)
+    marks = _decimal_marks(decimal)
+    series = read_trend_table(table, value=value, se=se, zone=zone, class_name=class_name, by=by, decimal=marks)
+    for note in municipal_notes(table, marks):
+        click.echo(note, err=True)
+    with naming(table):
+        found = area_trend(series, value=value, se=se, zone=zone, test=test, confidence=confidence)
+    print_table(with_places(found, series), as_json, csv=True)
+
+
+def _decimal_marks(pairs: tuple[str, ...]) -> dict[str, str]:
+    marks = {}
+    for pair in pairs:
+        year, _, mark = pair.partition("=")
+        if mark not in (".", ","):
+            raise click.BadParameter(f"expected --decimal YEAR=, or YEAR=. got {pair!r}")
+        marks[year] = mark
+    return marks
 
 
 @main.command()
@@ -330,14 +360,16 @@ def trends(table: Path, value: str, class_name: str, test: str, as_json: bool) -
     help="Language it opens in.",
 )
 @click.option("--to", "path", type=PATH, help="File to write; report.html in the folder by default.")
-def report(out: Path, language: str, path: Path | None) -> None:
+@json_option
+def report(out: Path, language: str, path: Path | None, as_json: bool) -> None:
     """Write the report of a finished run again.
 
     Example:  geococa report out/run --language es --to informe.html
     """
     from geococa.outputs import rewrite_report
 
-    click.echo(rewrite_report(out, path or out / "report.html", language="es" if language == "es" else "en"))
+    made = rewrite_report(out, path or out / "report.html", language="es" if language == "es" else "en")
+    print_files([made], as_json)
 
 
 @main.command()
@@ -350,52 +382,24 @@ def report(out: Path, language: str, path: Path | None) -> None:
     type=click.IntRange(2),
     help="Cells with fewer plots are suppressed.",
 )
-@click.option("--include-plots", is_flag=True, help="Also export plot outlines, marked as sensitive.")
-def publish(out: Path, folder: Path, minimum_plots: int, include_plots: bool) -> None:
-    """Write public tables that give no plot away: 1 km cells, small counts suppressed.
+@click.option(
+    "--cell-km", default=1, show_default=True, type=click.IntRange(1), help="Side of a cell in whole kilometres."
+)
+@click.option("--include-plots", is_flag=True, help="Also export plot outlines, marked as restricted.")
+@json_option
+def publish(out: Path, folder: Path, minimum_plots: int, cell_km: int, include_plots: bool, as_json: bool) -> None:
+    """Write public tables that give no plot away: cells of 1 km and zones with noise, small counts suppressed.
 
     Example:  geococa publish out/run --to public
     """
     from geococa.outputs import publish_run
 
-    for path in publish_run(out, folder, minimum_plots=minimum_plots, include_plots=include_plots):
-        click.echo(path)
+    made = publish_run(out, folder, minimum_plots=minimum_plots, cell_km=cell_km, include_plots=include_plots)
+    print_files(made, as_json)
 
 
-@main.command()
-@click.argument("out", type=PATH)
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def status(out: Path, as_json: bool) -> None:
-    """Show which tasks of an output folder are done or failed, and why.
-
-    Example:  geococa status out/run
-    """
-    from geococa.ledger import Ledger
-
-    _known_output(out)
-    with Ledger.peek(out) as ledger:
-        print_table(ledger.tasks(), as_json)
-
-
-@main.command()
-@click.argument("out", type=PATH)
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-@click.pass_context
-def verify(ctx: click.Context, out: Path, as_json: bool) -> None:
-    """Read every output again and compare its checksum with the ledger.
-
-    Example:  geococa verify out/run
-    """
-    from geococa.ledger import Ledger
-
-    _known_output(out)
-    with Ledger.peek(out) as ledger:
-        table = ledger.verify()
-    wrong = table[table["status"] != "ok"]
-    print_table(wrong if len(wrong) and not as_json else table, as_json)
-    click.echo(f"{len(table) - len(wrong)} of {len(table)} files as recorded", err=True)
-    if len(wrong):
-        ctx.exit(4)
+for _command in (status, find, verify, repeat, mosaic, catalog):
+    main.add_command(_command)
 
 
 @main.command()
@@ -413,6 +417,7 @@ def verify(ctx: click.Context, out: Path, as_json: bool) -> None:
 )
 @click.option("--seed", default=7, show_default=True, type=int, help="Same seed, same bytes.")
 @click.option("--overwrite", is_flag=True, help="Replace an archive that is there.")
+@json_option
 def simulate(
     archive: Path,
     size_m: float,
@@ -422,6 +427,7 @@ def simulate(
     cloud_cover: float,
     seed: int,
     overwrite: bool,
+    as_json: bool,
 ) -> None:
     """Write a simulated archive with its parks, samples and true hectares.
 
@@ -437,7 +443,7 @@ def simulate(
         cloud_cover=cloud_cover,
         seed=seed,
     )
-    click.echo(write_archive(scene, archive, overwrite=overwrite))
+    print_files([write_archive(scene, archive, overwrite=overwrite)], as_json)
 
 
 @main.command()
@@ -449,22 +455,27 @@ def simulate(
     help="Simulated archive; made where missing.",
 )
 @click.option("--out", default=Path("out/demo"), show_default=True, type=PATH, help="Output folder.")
+@json_option
 @click.pass_context
-def demo(ctx: click.Context, archive: Path, out: Path) -> None:
+def demo(ctx: click.Context, archive: Path, out: Path, as_json: bool) -> None:
     """Run the main job on the simulated sample archive and compare with its truth.
 
     Example:  geococa demo --out out/demo
     """
     from geococa.archive import run_archive
+    from geococa.recipe import Recipe
 
     if not archive.exists():
         from geococa.synthetic import landscape, write_archive
 
         click.echo(f"no archive at {archive}: simulating a small one there", err=True)
         write_archive(landscape(seed=7), archive)
-    with _progress(ctx.obj["quiet"]) as progress:
-        result = run_archive(archive, archive / "recipe.toml", out=out, progress=progress)
-    _summary(result, as_json=False)
+    settings = Recipe.read(archive / "recipe.toml")
+    # the demo shows what coca replaced, too
+    settings = settings.model_copy(update={"change": settings.change.model_copy(update={"tables": True})})
+    with show_progress(ctx.obj["quiet"]) as progress:
+        result = run_archive(archive, settings, out=out, progress=progress)
+    print_summary(result, as_json)
     if result.failed:
         ctx.exit(FAILED_TILES)
 
@@ -487,24 +498,14 @@ def versions(as_json: bool) -> None:
 # What the commands share ------------------------------------------------------------------------------------------
 
 
-def _known_output(out: Path) -> None:
-    from geococa.errors import InputRefused
-    from geococa.ledger import Ledger
-
-    if not (out / Ledger.NAME).is_file():
-        raise InputRefused(
-            f"{out} is not the output folder of a run (it holds no {Ledger.NAME}); name the --out of 'geococa run'"
-        )
-
-
 def _years(text: str) -> range:
     first, _, last = text.partition("-")
     try:
         years = range(int(first), int(last or first) + 1)
     except ValueError:
-        raise click.BadParameter(f"expected years such as 2018-2024, got {text!r}") from None
+        raise click.BadParameter(f"expected years such as 2018-2024, got {text!r}", param_hint="--years") from None
     if not years:
-        raise click.BadParameter(f"the last year lies before the first: {text!r}")
+        raise click.BadParameter(f"the last year lies before the first: {text!r}", param_hint="--years")
     return years
 
 
@@ -518,75 +519,6 @@ def _print_training(tables: dict[str, pd.DataFrame], as_json: bool, out: Path, m
         shown = table.map(lambda value: "none" if value is None else "" if value != value else value).infer_objects()
         click.echo(f"{name}\n{shown.to_string(index=False, float_format='{:.3f}'.format)}\n")
     click.echo(f"wrote {out}: {model.kind}, {len(model.features)} features, classes {', '.join(model.classes)}")
-
-
-def _summary(result: ArchiveResult, as_json: bool) -> None:
-    """Say what a run found, what failed, and where the report is."""
-    found = result.outputs
-    if as_json:
-        click.echo(
-            json.dumps(
-                {
-                    "out": str(result.out),
-                    "report": str(found.report),
-                    "computed": result.computed,
-                    "reused": result.reused,
-                    "failed": result.failed,
-                    "trends": json.loads(found.trends.to_json(orient="records")),
-                },
-                indent=2,
-            )
-        )
-        return
-    click.echo(found.text())
-    click.echo(f"\n{len(result.computed)} tiles computed, {len(result.reused)} reused, {len(result.failed)} failed")
-    for tile, reason in result.failed.items():
-        click.echo(f"  {tile}: {reason}", err=True)
-    click.echo(f"open {found.report}")
-
-
-@contextmanager
-def _progress(quiet: bool) -> Iterator[Callable[[str, int, int], None] | None]:
-    """Progress bar on a terminal, one line every ten seconds otherwise; on stderr, never on stdout."""
-    if quiet:
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield _line_progress()
-        return
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    ) as bar:
-        tasks: dict[str, Any] = {}
-
-        def show(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total)
-            bar.update(tasks[what], completed=done, total=total)
-
-        yield show
-
-
-def _line_progress() -> Callable[[str, int, int], None]:
-    import time
-
-    last = [0.0]
-
-    def show(what: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        if done == total or now - last[0] >= 10:
-            last[0] = now
-            click.echo(f"{what}: {done} of {total}", err=True)
-
-    return show
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from geococa.grid import Grid
 from geococa.legend import NO_DATA, Legend
 from geococa.rasters import GDAL_OPTIONS, Header, hide_masked, mask_fill, read_header, read_window
 
-__all__ = ["read_raster", "write_cog"]
+__all__ = ["cog_options", "raster_profile", "read_raster", "write_cog", "write_names", "write_tags"]
 
 BLOCK = 512
 _PREFIX = "GEOCOCA_"
@@ -58,6 +58,15 @@ def write_cog(
     InputRefused
         The array has no grid, more than three dims, a dtype that GeoTIFF lacks, or the written file does not
         read back as the array.
+
+    Examples
+    --------
+    >>> import geococa as coca
+    >>> land_cover = coca.synthetic.simple_land_cover((64, 64), seed=1, years=(2023, 2024), unobserved=0.0)
+    >>> import pathlib, tempfile
+    >>> path = coca.write_cog(land_cover.isel(time=0), pathlib.Path(tempfile.mkdtemp()) / "map.tif")
+    >>> bool((coca.read_raster(path) == land_cover.isel(time=0)).all())
+    True
     """
     target = Path(path)
     if not target.parent.is_dir():
@@ -68,7 +77,7 @@ def write_cog(
         _write(temporary, data, labels, array, grid, overviews)
         _compare(temporary, data, target)
     if sidecars and array.attrs.get("kind") == "land_cover":
-        _write_names(target, Legend.from_attrs(array.attrs))
+        write_names(target, array)
     return target
 
 
@@ -105,10 +114,10 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def _nodata(array: xr.DataArray, data: np.ndarray) -> float | int | None:
+def _nodata(array: xr.DataArray, dtype: np.dtype[Any]) -> float | int | None:
     if array.attrs.get("kind") == "land_cover":
         return NO_DATA
-    if data.dtype.kind == "f":
+    if dtype.kind == "f":
         return float("nan")
     for source in (array.attrs, array.encoding):
         for key in ("_FillValue", "nodata"):
@@ -123,36 +132,51 @@ def _write(
 ) -> None:
     import rasterio
 
-    land_cover = array.attrs.get("kind") == "land_cover"
-    if land_cover and data.dtype != np.uint8:
-        raise InputRefused(f"a land-cover map is uint8, got {data.dtype}; make one with geococa.as_land_cover")
-    legend = Legend.from_attrs(array.attrs) if land_cover else None
-    resampling = "MODE" if land_cover else "AVERAGE" if data.dtype.kind == "f" else "NEAREST"
-    with rasterio.Env(**GDAL_OPTIONS), rasterio.open(
-        path,
-        "w",
-        driver="COG",
-        height=data.shape[1],
-        width=data.shape[2],
-        count=len(data),
-        dtype=data.dtype.name,
-        crs=rasterio.CRS.from_wkt(grid.crs.to_wkt()),
-        transform=grid.transform,
-        nodata=_nodata(array, data),
-        compress="DEFLATE",
-        blocksize=BLOCK,
-        overviews="AUTO" if overviews else "NONE",
-        overview_resampling=resampling,
-        bigtiff="IF_SAFER",
-        num_threads="1",
-    ) as file:  # fmt: skip
+    profile = raster_profile(array, grid, data.dtype, len(data)) | cog_options(array, overviews, data.dtype)
+    with rasterio.Env(**GDAL_OPTIONS), rasterio.open(path, "w", driver="COG", **profile) as file:
         file.write(data)
-        file.update_tags(**_tags(array, legend))
+        write_tags(file, array)
         for number, label in enumerate(labels, start=1):
             if label is not None:
                 file.set_band_description(number, label)
-        if legend is not None and len(data) == 1:
-            file.write_colormap(1, _colour_table(legend))
+
+
+def cog_options(array: xr.DataArray, overviews: bool, dtype: np.dtype[Any]) -> dict[str, str | int]:
+    """How the COG driver is to lay a raster out."""
+    land_cover = array.attrs.get("kind") == "land_cover"
+    return {
+        "compress": "DEFLATE",
+        "blocksize": BLOCK,
+        "overviews": "AUTO" if overviews else "NONE",
+        "overview_resampling": "MODE" if land_cover else "AVERAGE" if dtype.kind == "f" else "NEAREST",
+        "bigtiff": "IF_SAFER",
+        "num_threads": "1",
+    }
+
+
+def raster_profile(array: xr.DataArray, grid: Grid, dtype: np.dtype[Any], count: int = 1) -> dict[str, Any]:
+    """Size, type, place and no-data value of a raster, as rasterio takes them."""
+    import rasterio
+
+    if array.attrs.get("kind") == "land_cover" and dtype != np.uint8:
+        raise InputRefused(f"a land-cover map is uint8, got {dtype}; make one with geococa.as_land_cover")
+    return {
+        "height": grid.shape[0],
+        "width": grid.shape[1],
+        "count": count,
+        "dtype": dtype.name,
+        "crs": rasterio.CRS.from_wkt(grid.crs.to_wkt()),
+        "transform": grid.transform,
+        "nodata": _nodata(array, dtype),
+    }
+
+
+def write_tags(file: Any, array: xr.DataArray) -> None:
+    """Put into a raster that is being written what is known of it: kind, name, units, legend and its colours."""
+    legend = Legend.from_attrs(array.attrs) if array.attrs.get("kind") == "land_cover" else None
+    file.update_tags(**_tags(array, legend))
+    if legend is not None and file.count == 1:
+        file.write_colormap(1, _colour_table(legend))
 
 
 def _colour_table(legend: Legend) -> dict[int, tuple[int, int, int, int]]:
@@ -189,10 +213,11 @@ def _compare(temporary: Path, data: np.ndarray, target: Path) -> None:
             raise InputRefused(f"{target}: rows {part[0]} to {part[1]} do not read back as written; is the disk full?")
 
 
-def _write_names(path: Path, legend: Legend) -> None:
+def write_names(path: Path, land_cover: xr.DataArray) -> None:
     """Class names in GDAL's side file, replaced whole like the map itself."""
     from xml.sax.saxutils import escape
 
+    legend = Legend.from_attrs(land_cover.attrs)
     names = dict(zip(legend.codes, legend.names, strict=True))
     entries = "".join(f"      <Category>{escape(names.get(code, ''))}</Category>\n" for code in range(max(names) + 1))
     text = (
@@ -235,8 +260,11 @@ def read_raster(
 
     Examples
     --------
-    >>> land_cover = read_raster("18NXG_2021_land_cover.tif")  # doctest: +SKIP
-    >>> land_cover.attrs["kind"]  # doctest: +SKIP
+    >>> import geococa as coca
+    >>> land_cover = coca.synthetic.simple_land_cover((64, 64), seed=1, years=(2023, 2024), unobserved=0.0)
+    >>> import pathlib, tempfile
+    >>> path = coca.write_cog(land_cover.isel(time=0), pathlib.Path(tempfile.mkdtemp()) / "map.tif")
+    >>> coca.read_raster(path).attrs["kind"]
     'land_cover'
     """
     header = read_header(path)
@@ -281,10 +309,12 @@ def _wrap(header: Header, data: Any, grid: Grid) -> xr.DataArray:
     tags = {key.removeprefix(_PREFIX): value for key, value in header.tags.items() if key.startswith(_PREFIX)}
     attrs: dict[str, Any] = {key: tags[key.upper()] for key in _KEPT if key.upper() in tags}
     nodata = mask_fill(np.result_type(*set(header.dtypes))) if header.masked else header.nodata[0]
-    encoding: dict[str, Any] = {}
     if nodata is not None:
         value = int(nodata) if np.dtype(header.dtypes[0]).kind in "ui" and float(nodata).is_integer() else nodata
-        attrs["nodata"] = encoding["_FillValue"] = value
+        attrs["nodata"] = value
+        fits = isinstance(value, float) or np.can_cast(np.min_scalar_type(value), data.dtype)
+        # in the attributes, not the encoding: nothing is masked yet, and rioxarray reads it so
+        attrs["_FillValue"] = data.dtype.type(value) if fits else value
     if (header.scales[0], header.offsets[0]) != (1.0, 0.0):
         attrs["scale_factor"], attrs["add_offset"] = header.scales[0], header.offsets[0]
     if "FLAG_VALUES" in tags and "FLAG_MEANINGS" in tags:
@@ -296,9 +326,7 @@ def _wrap(header: Header, data: Any, grid: Grid) -> xr.DataArray:
     else:
         dim, labels = _labels(header, tags)
         out = xr.DataArray(data, dims=(dim, "y", "x"), coords={dim: labels}, attrs=attrs)
-    out = grid.attach(out.rename(tags.get("NAME")))
-    out.encoding.update(encoding)
-    return out
+    return grid.attach(out.rename(tags.get("NAME")))
 
 
 def _labels(header: Header, tags: Mapping[str, str]) -> tuple[str, np.ndarray]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,9 +14,72 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-__all__ = ["PATH", "print_table", "read_land_cover"]
+__all__ = ["PATH", "Command", "json_option", "known_output", "naming", "print_files", "print_table", "read_land_cover"]
 
 PATH = click.Path(path_type=Path)
+
+_GROUPS = {
+    "Input": (
+        "recipe", "model", "samples", "zones", "name", "layer", "classes", "nodata", "class_name", "class_column", "year", "labels",
+        "arbiter", "pattern", "sensor", "collections", "bbox", "dates", "hosts", "archive", "value", "se", "zone", "by", "decimal",
+    ),
+    "Output": ("out", "folder", "path", "save", "overwrite", "as_json", "title", "language", "include_plots", "store"),
+    "Running": ("workers", "threads", "dry_run", "scheduler", "memory", "help"),
+}  # fmt: skip
+"""Options by heading of the help text; the others say how the work is done."""
+
+
+class Command(click.Command):
+    """A command whose help groups its options: input, method, output, running."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options under their headings."""
+        heading = {name: title for title, names in _GROUPS.items() for name in names}
+        rows: dict[str, list[tuple[str, str]]] = {"Input": [], "Method": [], "Output": [], "Running": []}
+        for parameter in self.get_params(ctx):
+            record = None if isinstance(parameter, click.Argument) else parameter.get_help_record(ctx)
+            if record is not None:
+                helps = parameter is self.get_help_option(ctx)
+                rows["Running" if helps else heading.get(parameter.name or "", "Method")].append(record)
+        for title, records in rows.items():
+            if records:
+                with formatter.section(f"{title} options" if title != "Running" else "Other options"):
+                    formatter.write_dl(records)
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+"""The option that every command has."""
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Put the file's name before an error that does not say it."""
+    from geococa.errors import GeococaError
+
+    try:
+        yield
+    except GeococaError as error:
+        raise error if str(path) in str(error) else type(error)(f"{path}: {error}") from None
+
+
+def print_files(files: Iterable[Path], as_json: bool, *, text: str | None = None) -> None:
+    """Print the files that a command wrote: as JSON, or one a line (or ``text`` for people)."""
+    paths = [str(path) for path in files]
+    if as_json:
+        click.echo(json.dumps({"files": paths}, indent=2))
+    else:
+        click.echo("\n".join(paths) if text is None else text)
+
+
+def known_output(out: Path) -> None:
+    """Refuse a folder that is not the output folder of a run."""
+    from geococa.errors import InputRefused
+    from geococa.ledger import Ledger
+
+    if not (out / Ledger.NAME).is_file():
+        raise InputRefused(
+            f"{out} is not the output folder of a run (it holds no {Ledger.NAME}); name the --out of 'geococa run'"
+        )
 
 
 def print_table(table: pd.DataFrame, as_json: bool, *, csv: bool = False) -> None:

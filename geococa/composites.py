@@ -299,9 +299,16 @@ def _reduced(
 def _moments(day: np.ndarray) -> np.ndarray:
     """Days since 1970 as datetime64[ns], NaN as NaT."""
     missing = np.isnan(day)
-    out = (np.where(missing, 0, day).astype(np.int64) * _DAY_NS).view("datetime64[ns]")
-    out[missing] = np.datetime64("NaT")
-    return out
+    with np.errstate(invalid="ignore"):
+        out = day.astype(np.int64)
+    out *= _DAY_NS
+    np.copyto(out, np.iinfo(np.int64).min, where=missing)
+    return out.view("datetime64[ns]")
+
+
+def _stack(layers: Sequence[np.ndarray]) -> np.ndarray:
+    """Layers of the years in one array; a single one is not copied."""
+    return layers[0][np.newaxis] if len(layers) == 1 else np.stack(layers)
 
 
 def _annual(
@@ -314,7 +321,7 @@ def _annual(
 ) -> xr.Dataset:
     """Dataset of yearly layers: bands and what is known of their dates."""
     lazy = any(is_dask(layer[0]) for layer in layers)
-    stack = optional_import("dask.array", "dask").stack if lazy else np.stack
+    stack = optional_import("dask.array", "dask").stack if lazy else _stack
     dims = ("time", "y", "x")
     variables: dict[Hashable, Any] = {}
     for position, name in enumerate(names):

@@ -118,6 +118,14 @@ def concentration(density: xr.Dataset, *, points: int = 101) -> pd.DataFrame:
     ----------
     Lorenz, M. O. (1905). Methods of measuring the concentration of wealth. Publications of the American Statistical
     Association 9(70), 209-219.
+
+    Examples
+    --------
+    >>> import geococa as coca
+    >>> land_cover = coca.synthetic.simple_land_cover((64, 64), seed=1, years=(2023, 2024), unobserved=0.0)
+    >>> density = coca.density_grid(land_cover)
+    >>> coca.concentration(density, points=3).columns.tolist()
+    ['year', 'territory_share', 'area_share', 'gini']
     """
     timed = "time" in density.dims
     parts = []
@@ -161,6 +169,14 @@ def enclaves(density: xr.Dataset, *, min_density_ha_km2: float = 4.0, min_cells:
     pandas.DataFrame
         One row per time and enclave, largest first: ``year`` (with time only), ``enclave`` (1, 2, ...), ``cells``, ``area_ha``,
         ``share`` (of all hectares of the class), ``x`` and ``y`` (centre weighted by hectares, CRS of the map).
+
+    Examples
+    --------
+    >>> import geococa as coca
+    >>> land_cover = coca.synthetic.simple_land_cover((64, 64), seed=1, years=(2023, 2024), unobserved=0.0)
+    >>> density = coca.density_grid(land_cover)
+    >>> coca.enclaves(density, min_density_ha_km2=1.0)["year"].tolist()
+    [2023, 2024]
     """
     positive(min_density_ha_km2, "min_density_ha_km2")
     timed = "time" in density.dims

@@ -6,6 +6,7 @@ __all__ = [
     "AccuracyError",
     "ArchiveBusy",
     "CRSMismatch",
+    "DiskFull",
     "GeococaError",
     "GridMismatch",
     "InputRefused",
@@ -93,3 +94,9 @@ class ArchiveBusy(GeococaError):
     """Another job holds the output folder."""
 
     exit_code = 5
+
+
+class DiskFull(GeococaError):
+    """A disk has no room for the outputs; what is finished is kept, and the same command resumes."""
+
+    exit_code = 1

@@ -98,6 +98,17 @@ def stack_features(*arrays: xr.DataArray) -> xr.DataArray:
         Grids or times differ.
     InputRefused
         A feature name comes twice, or nothing was given.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xarray as xr
+    >>> import geococa as coca
+    >>> grid = coca.Grid("EPSG:32618", (10, 0, 600000, 0, -10, 300000), (6, 6))
+    >>> values = np.linspace(0, 1, 36, dtype=np.float32).reshape(1, 6, 6)
+    >>> layer = grid.attach(xr.DataArray(values, dims=("feature", "y", "x"), coords={"feature": ["nir"]}, attrs={"kind": "features"}))
+    >>> coca.stack_features(layer, layer.assign_coords(feature=["red"]))["feature"].values.tolist()
+    ['nir', 'red']
     """
     if not arrays:
         raise InputRefused("stack_features needs at least one feature stack")

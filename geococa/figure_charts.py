@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 _INK, _SOFT, _COCA, _TRUTH, _GREY = "#17211d", "#55615b", "#b8124f", "#00629c", "#8f979e"
+_PUBLISHED = "#a35200"
 
 
 def area_series_figure(
@@ -36,6 +37,8 @@ def area_series_figure(
     class_name: str = "coca",
     intervals: pd.DataFrame | None = None,
     truth: pd.DataFrame | None = None,
+    trends: pd.DataFrame | None = None,
+    reference: pd.DataFrame | None = None,
     columns: int = 3,
     width_in: float = 7.5,
 ) -> Figure:
@@ -53,6 +56,11 @@ def area_series_figure(
         ``zone``, ``year``, ``ci_low_ha``, ``ci_high_ha``.
     truth : pandas.DataFrame, optional
         ``zone``, ``year``, ``area_ha`` (or ``true_ha``) of simulated data.
+    trends : pandas.DataFrame, optional
+        From `geococa.area_trend`: a line through the median of the residuals with the interval of its slope, which turns
+        on the middle of the years, and dotted lines at the ``breaks``.
+    reference : pandas.DataFrame, optional
+        Published hectares: ``zone``, ``year``, ``area_ha``, perhaps ``low_ha`` and ``high_ha``.
     columns : int
         Panels in a row.
     width_in : float
@@ -89,6 +97,8 @@ def area_series_figure(
         _interval(axes, intervals, zone)
         axes.plot(years, hectares, color=_COCA, linewidth=1.6, marker="o", markersize=3.5, label="mapped")
         _truth(axes, truth, zone)
+        _reference(axes, reference, zone)
+        _trend(axes, trends, zone, years, hectares)
         largest = max(axes.get_ylim()[1], float(np.nanmax(hectares, initial=0.0)) * 1.12, 1e-3)
         axes.set_ylim(-0.12 * largest, largest)
         axes.bar(
@@ -107,8 +117,18 @@ def area_series_figure(
         ticks = [tick for tick in axes.get_yticks() if 0 <= tick <= largest]
         axes.set_yticks(ticks)
         axes.set_ylim(-0.12 * largest, largest)
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+    # a panel may lack what another has: the legend is that of all of them
+    found = {
+        label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(
+        list(found.values()),
+        list(found),
+        loc="outside lower center",
+        ncols=min(4, len(found)),
+        frameon=False,
+        fontsize=8,
+    )
     return figure
 
 
@@ -265,7 +285,14 @@ def edge_profile_figure(profile: pd.DataFrame, *, title: str | None = None, widt
     axes = figure.add_subplot()
     axes.bar(start, height, width=stop - start, align="edge", color=_COCA, edgecolor="white", linewidth=0.8)
     axes.axvline(0, color=_INK, linewidth=1)
-    axes.set_xlabel("distance from the edge of the zone (km); inside is negative")
+    axes.set_xlabel("distance from the edge of the zone (km)")
+    if start.min() < 0 < stop.max():
+        for text, side in (("inside", "right"), ("outside", "left")):
+            axes.annotate(
+                text, (0, 1), (-5 if side == "right" else 5, -2), xycoords=("data", "axes fraction"),
+                textcoords="offset points", ha=side, va="top", fontsize=8, color=_SOFT,
+            )  # fmt: skip
+        axes.margins(y=0.14)
     axes.set_ylabel("share of the ring (%)" if "ring_ha" in data.columns else "area (ha)")
     axes.set_title(title or "Distance to the edge", loc="left", fontweight="bold")
     axes.spines[["top", "right"]].set_visible(False)
@@ -383,6 +410,66 @@ def _truth(axes: Any, truth: pd.DataFrame | None, zone: str) -> None:
         markeredgecolor=_TRUTH,
         label="simulated truth",
     )
+
+
+def _reference(axes: Any, reference: pd.DataFrame | None, zone: str) -> None:
+    if reference is None:
+        return
+    part = reference[reference["zone"].astype(str) == zone].sort_values("year")
+    if not len(part):
+        return
+    if {"low_ha", "high_ha"} <= set(part.columns):
+        axes.vlines(part["year"], part["low_ha"], part["high_ha"], color=_PUBLISHED, linewidth=1.2)
+    axes.plot(
+        part["year"],
+        part["area_ha"],
+        linestyle="none",
+        marker="s",
+        markersize=4,
+        color=_PUBLISHED,
+        label="published reference",
+    )
+
+
+def _trend(axes: Any, trends: pd.DataFrame | None, zone: str, years: np.ndarray, hectares: np.ndarray) -> None:
+    """Line and interval of a trend, and the years of its breaks."""
+    if trends is None:
+        return
+    part = trends[trends["zone"].astype(str) == zone]
+    seen = np.isfinite(hectares)
+    if len(part) != 1 or seen.sum() < 2 or not math.isfinite(float(part["slope_ha_per_year"].iloc[0])):
+        return
+    row = part.iloc[0]
+    t = years[seen].astype(np.float64)
+    slope = float(row["slope_ha_per_year"])
+    middle = float(np.median(t))
+    level = float(np.median(hectares[seen] - slope * (t - middle)))
+    ends = np.array([t[0], middle, t[-1]])
+    axes.plot(
+        ends,
+        level + slope * (ends - middle),
+        color=_SOFT,
+        linewidth=1.2,
+        linestyle=(0, (5, 3)),
+        label="trend",
+        zorder=1.5,
+    )
+    low, high = (float(row.get(name, math.nan)) for name in ("slope_low", "slope_high"))
+    if math.isfinite(low) and math.isfinite(high):
+        sides = [level + rate * (ends - middle) for rate in (low, high)]
+        axes.fill_between(
+            ends,
+            np.clip(np.minimum(*sides), 0, None),
+            np.clip(np.maximum(*sides), 0, None),
+            color=_GREY,
+            alpha=0.25,
+            linewidth=0,
+            label="95 % interval of the trend",
+            zorder=0.9,
+        )
+    for text in str(row.get("breaks", "") or "").split(","):
+        if text.strip():
+            axes.axvline(float(text), color=_INK, linewidth=0.9, linestyle=":", label="break", zorder=0.8)
 
 
 def _year_axis(axes: Any, years: np.ndarray) -> None:

@@ -42,6 +42,7 @@ __all__ = [
     "transitions_figure",
 ]
 
+_UNSEEN = "#e2e4e9"
 _CHANGE = {"new": "#d55e00", "stayed": "#7b3294", "gone": "#0072b2"}
 
 
@@ -86,7 +87,7 @@ def map_figure(
     figure, axes, grid = map_axes(land_cover, width_in)
     image, extent = pooled_image(codes, grid, keep=legend.code(class_name))
     colors = _rgb_table(dict(zip(legend.codes, legend.colors, strict=True)))
-    axes.imshow(colors[image], extent=extent, interpolation="nearest", aspect="equal")
+    axes.imshow(_hatched(colors[image], image), extent=extent, interpolation="nearest", aspect="equal")
     present = set(np.unique(codes).tolist())
     names = [
         (name.replace("_", " "), color)
@@ -94,7 +95,7 @@ def map_figure(
         if code in present
     ]
     if NO_DATA in present:
-        names.append(("not observed", "#e2e4e9"))
+        names.append(("not observed", _UNSEEN))
     _finish_map(axes, grid, zones, names, "Land cover")
     axes.set_title(
         title or (str(shown_year) if shown_year is not None else "Land cover"), loc="left", fontweight="bold"
@@ -146,14 +147,14 @@ def change_map_figure(
     figure, axes, grid = map_axes(after, width_in)
     image, extent = pooled_image(codes, grid, keep=(2, 1, 3))
     colors = _rgb_table({0: "#f3f1ea", 1: _CHANGE["gone"], 2: _CHANGE["stayed"], 3: _CHANGE["new"]})
-    axes.imshow(colors[image], extent=extent, interpolation="nearest", aspect="equal")
+    axes.imshow(_hatched(colors[image], image), extent=extent, interpolation="nearest", aspect="equal")
     readable = class_name.replace("_", " ")
     names = [
         (f"new {readable}", _CHANGE["new"]),
         (f"{readable} that stayed", _CHANGE["stayed"]),
         (f"{readable} that is gone", _CHANGE["gone"]),
         ("neither", "#f3f1ea"),
-        ("not seen in both", "#e2e4e9"),
+        ("not seen in both years", _UNSEEN),
     ]
     _finish_map(axes, grid, zones, names, "Change")
     axes.set_title(title or f"Change of {readable}", loc="left", fontweight="bold")
@@ -227,13 +228,27 @@ def _rgb_table(colors: dict[int, str]) -> np.ndarray:
     return table
 
 
+def _hatched(picture: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Diagonal lines over what was not observed, so that it differs from every class by more than colour."""
+    rows, columns = np.ogrid[: codes.shape[0], : codes.shape[1]]
+    wide = max(1, round(max(codes.shape) / 300))
+    out = picture.copy()
+    out[(codes == NO_DATA) & ((rows + columns) // wide % 5 == 0)] = (150, 154, 163)
+    return out
+
+
 def _finish_map(axes: Any, grid: Any, zones: GeoDataFrame | None, names: list[tuple[str, str]], heading: str) -> None:
     patches = optional_import("matplotlib.patches", "report")
     if zones is not None:
         add_zones(axes, grid, zones, plain_text)
     add_scale_bar(axes, grid)
     add_north_arrow(axes, grid)
-    handles = [patches.Patch(facecolor=color, edgecolor="#9aa09c", linewidth=0.4, label=name) for name, color in names]
+    handles = [
+        patches.Patch(
+            facecolor=color, edgecolor="#9aa09c", linewidth=0.4, label=name, hatch="////" if color == _UNSEEN else None
+        )
+        for name, color in names
+    ]
     axes.legend(
         handles=handles,
         title=heading,

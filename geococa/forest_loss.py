@@ -59,6 +59,17 @@ def associated_forest_loss(
     References
     ----------
     GIZ-UNODC (2016). Coca crops and deforestation: the "associated" category is forest loss within 1 km of coca.
+
+    Examples
+    --------
+    >>> import geococa as coca
+    >>> land_cover = coca.synthetic.simple_land_cover((64, 64), seed=1, years=(2023, 2024), unobserved=0.0)
+    >>> import geopandas, shapely
+    >>> grid = coca.Grid.from_xarray(land_cover)
+    >>> park = geopandas.GeoDataFrame({"zone": ["park"]}, geometry=[shapely.box(*grid.bounds)], crs=grid.crs)
+    >>> share = coca.coverage_fraction(park, grid)
+    >>> coca.associated_forest_loss(land_cover, share).columns.tolist()
+    ['zone', 'year', 'forest_loss_ha', 'direct_ha', 'associated_ha', 'associated_share', 'unobserved_ha', 'flicker_ha', 'decided_ha', 'flicker_share', 'observed_years', 'observations']
     """
     maps, legend = maps_of(land_cover, share)
     code = legend.code(class_name)

@@ -9,9 +9,17 @@ import numpy as np
 
 from geococa.formulas import Node
 
-__all__ = ["Fractions", "Program", "compile_formulas", "evaluate"]
+__all__ = ["FUSED_PIXELS", "Program", "compile_formulas", "evaluate", "run_fused", "run_steps"]
+
+FUSED_PIXELS = 1 << 16
+"""Pixels from which on a loop is made for the formulas: compiling one takes as long as some million pixels of steps, once
+for a set of formulas, and blocks of an archive are larger."""
 
 _SAFE_ULPS = 4.0
+
+
+_Key = tuple[str, int, int, str, float]
+"""A value: kind, numbers of its operands or -1, name of a band, number of a constant."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +30,10 @@ class Program:
     ----------
     bands : tuple of str
         Bands that it reads.
+    values : tuple
+        Values in the order in which they can be computed; none is computed twice.
+    results : mapping of int to int
+        Value of each row of the output.
     code : numpy.ndarray
         int64 ``(steps, 4)``, see `geococa._kernels.spectral`: for `run_single` in single precision, else for `run_program`.
     constants : numpy.ndarray
@@ -33,78 +45,96 @@ class Program:
     """
 
     bands: tuple[str, ...]
+    values: tuple[_Key, ...]
+    results: Mapping[int, int]
     code: np.ndarray
     constants: np.ndarray
     rows: int
     dtype: np.dtype[np.floating]
 
 
-@dataclass(frozen=True)
-class Fractions:
-    """Formulas that are one linear combination of bands over another, such as EVI: each is a single step.
-
-    Attributes
-    ----------
-    bands : tuple of str
-        Bands that they read.
-    terms : numpy.ndarray
-        int64 ``(formulas, 4)``, numbers into ``bands``.
-    top, bottom : numpy.ndarray
-        float64 ``(formulas, 5)``: factors of the terms, and the constant.
-    targets : numpy.ndarray
-        int64 ``(formulas,)``: rows of the output.
-    """
-
-    bands: tuple[str, ...]
-    terms: np.ndarray
-    top: np.ndarray
-    bottom: np.ndarray
-    targets: np.ndarray
-
-    @property
-    def dtype(self) -> np.dtype[np.floating]:
-        """Precision of the arithmetic."""
-        return np.dtype(np.float64)
-
-
-def compile_formulas(formulas: Sequence[Node]) -> list[Program | Fractions]:
+def compile_formulas(formulas: Sequence[Node]) -> list[Program]:
     """Turn formulas into programs; formula ``i`` goes to row ``i`` of the output.
 
     A formula whose float32 value is sure to lie within 4 units in the last place (5e-7) of the exact one, for
-    reflectance that is not negative, is computed in float32: all normalised differences, simple ratios.
-    Any other, where digits may cancel, is computed in float64 and rounded once; so are ratios of linear combinations,
-    which take one pass.
+    reflectance that is not negative, is computed in float32: all normalised differences, also of sums of two bands, and
+    simple ratios. Any other, where digits may cancel, is computed in float64 and rounded once.
     """
-    fractions = {i: found for i, node in enumerate(formulas) if (found := _fraction(node)) is not None}
-    programs: list[Program | Fractions] = []
-    for dtype, chosen in (
-        (np.dtype(np.float32), [i for i, node in enumerate(formulas) if _ulps(node) <= _SAFE_ULPS]),
-        (np.dtype(np.float64), [i for i, node in enumerate(formulas) if _ulps(node) > _SAFE_ULPS]),
-    ):
-        rest = {i: formulas[i] for i in chosen if i not in fractions}
-        if rest:
-            programs.append(_compile(rest, dtype))
-    if fractions:
-        programs.append(_joined(fractions))
-    return programs
+    single = {i: node for i, node in enumerate(formulas) if _ulps(node) <= _SAFE_ULPS}
+    double = {i: node for i, node in enumerate(formulas) if i not in single}
+    pairs = ((single, np.dtype(np.float32)), (double, np.dtype(np.float64)))
+    return [_compile(part, dtype) for chosen, dtype in pairs for part in _by_kind(chosen) if part]
 
 
-def evaluate(programs: Sequence[Program | Fractions], bands: Mapping[str, np.ndarray], out: np.ndarray) -> None:
+def _by_kind(formulas: Mapping[int, Node]) -> tuple[dict[int, Node], dict[int, Node]]:
+    """Formulas of which one loop can be made, and those that call functions such as the logarithm."""
+    from geococa._kernels.fused import FUSABLE
+
+    plain = {}
+    for target, node in formulas.items():
+        builder = _Builder(single=True)
+        builder.number(node)
+        if FUSABLE.issuperset(key[0] for key in builder.values):
+            plain[target] = node
+    return plain, {target: node for target, node in formulas.items() if target not in plain}
+
+
+def evaluate(programs: Sequence[Program], bands: Mapping[str, np.ndarray], out: np.ndarray) -> None:
     """Run programs over flat bands.
+
+    Large images go through a loop made for the formulas, where they allow one, small ones through steps that need no
+    compiling; the values are the same to the bit.
 
     Parameters
     ----------
-    programs : sequence of Program or Fractions
+    programs : sequence of Program
         From `compile_formulas`.
     bands : mapping of str to numpy.ndarray
         float32 ``(n,)``, C-contiguous.
     out : numpy.ndarray
         float32 ``(formulas, n)``, C-contiguous; overwritten.
     """
+    from geococa._kernels.fused import COMPILED, FUSABLE
+
+    together = [program for program in programs if FUSABLE.issuperset(key[0] for key in program.values)]
+    if out.shape[1] < FUSED_PIXELS or not together or not COMPILED:
+        run_steps(programs, bands, out)
+        return
+    run_fused(together, bands, out)
+    run_steps([program for program in programs if program not in together], bands, out)
+
+
+def run_fused(programs: Sequence[Program], bands: Mapping[str, np.ndarray], out: np.ndarray) -> None:
+    """Run programs in one loop that is made for them; arguments as for `evaluate`."""
+    from geococa._kernels.fused import fused
+
+    names = _bands_of(programs)
+    arrays = [np.ascontiguousarray(bands[name], np.float32) for name in names]
+    if any(array.shape != out.shape[1:] for array in arrays) or out.dtype != np.float32 or not out.flags.c_contiguous:
+        raise ValueError("bands and results must be float32, C-contiguous and of one length")
+    kernel = fused("|".join(_text(program, names) for program in programs))
+    kernel(np.array([array.ctypes.data for array in arrays], np.int64), out)
+
+
+def _text(program: Program, names: Sequence[str]) -> str:
+    """Steps of a program as `geococa._kernels.fused.fused` reads them."""
+    lines = ["float" if program.dtype == np.float32 else "double"]
+    for kind, a, b, name, value in program.values:
+        words = {"band": [str(names.index(name))] if name else [], "constant": [float(value).hex()]}
+        lines.append(" ".join([kind, *words.get(kind, [str(number) for number in (a, b) if number >= 0])]))
+    return ";".join([*lines, *(f"store {target} {value}" for target, value in program.results.items())])
+
+
+def _bands_of(programs: Sequence[Program]) -> list[str]:
+    return list(dict.fromkeys(name for program in programs for name in program.bands))
+
+
+def run_steps(programs: Sequence[Program], bands: Mapping[str, np.ndarray], out: np.ndarray) -> None:
+    """Run programs step by step over strips of pixels; arguments as for `evaluate`."""
     from geococa._kernels import spectral
 
     size = out.shape[1]
-    names = list(dict.fromkeys(name for program in programs for name in program.bands))
+    names = _bands_of(programs)
     block = np.zeros((max(len(names), 1), min(spectral.BLOCK, size)), np.float32)
     runs = [_placed(program, names) for program in programs]
     # only the uncompiled kernel would warn: overflow and 0 / 0 are data here, and become NaN
@@ -117,13 +147,11 @@ def evaluate(programs: Sequence[Program | Fractions], bands: Mapping[str, np.nda
                 run(block, count, *arguments, begin, out)
 
 
-def _placed(program: Program | Fractions, names: list[str]) -> tuple[Callable[..., None], tuple[np.ndarray, ...]]:
+def _placed(program: Program, names: list[str]) -> tuple[Callable[..., None], tuple[np.ndarray, ...]]:
     """Kernel of a program and its arguments, with bands by their place among ``names``."""
     from geococa._kernels import spectral
 
     places = np.array([names.index(name) for name in program.bands], np.int64)
-    if isinstance(program, Fractions):
-        return spectral.run_fractions, (places[program.terms], program.top, program.bottom, program.targets)
     code = program.code.copy()
     operands = code[:, 2:]
     operands[operands < 0] = -1 - places[-1 - operands[operands < 0]]
@@ -132,69 +160,14 @@ def _placed(program: Program | Fractions, names: list[str]) -> tuple[Callable[..
     return run, (code, program.constants, scratch)
 
 
-_Linear = dict[str, float]
-"""Factors of bands, and the constant under the empty name."""
-
-
-def _linear(node: Node) -> _Linear | None:
-    """Formula as a linear combination of bands, None where it is none."""
-    if node.kind == "band":
-        return {node.name: 1.0, "": 0.0}
-    if node.kind == "constant":
-        return {"": node.value}
-    parts = [_linear(part) for part in node.operands]
-    if node.kind == "negate" and parts[0] is not None:
-        return {name: -factor for name, factor in parts[0].items()}
-    first, second = parts if len(parts) == 2 else (None, None)
-    if first is None or second is None:
-        return None
-    if node.kind in ("add", "subtract"):
-        sign = 1.0 if node.kind == "add" else -1.0
-        return {name: first.get(name, 0.0) + sign * second.get(name, 0.0) for name in {**first, **second}}
-    if node.kind == "multiply" and (len(first) == 1 or len(second) == 1):
-        number, other = (first, second) if len(first) == 1 else (second, first)
-        return {name: number[""] * factor for name, factor in other.items()}
-    if node.kind == "divide" and len(second) == 1 and second[""] != 0:
-        return {name: factor / second[""] for name, factor in first.items()}
-    return None
-
-
-def _fraction(node: Node) -> tuple[_Linear, _Linear] | None:
-    """Formula as one linear combination over another of at most four bands, where that takes less than its steps."""
-    if node.kind != "divide" or _normalised_bands(node) or all(not part.operands for part in node.operands):
-        return None
-    top, bottom = (_linear(part) for part in node.operands)
-    if top is None or bottom is None or len({*top, *bottom} - {""}) not in range(1, 5):
-        return None
-    finite = all(np.isfinite(factor) for part in (top, bottom) for factor in part.values())
-    return (top, bottom) if finite else None
-
-
-def _normalised_bands(node: Node) -> bool:
-    pair = _normalised_pair(node)
-    return pair is not None and all(part.kind == "band" for part in pair)
-
-
-def _joined(fractions: Mapping[int, tuple[_Linear, _Linear]]) -> Fractions:
-    bands = tuple(dict.fromkeys(name for pair in fractions.values() for part in pair for name in part if name))
-    terms = np.zeros((len(fractions), 4), np.int64)
-    factors = np.zeros((2, len(fractions), 5))
-    for row, pair in enumerate(fractions.values()):
-        used = list(dict.fromkeys(name for part in pair for name in part if name))
-        # terms that are left over repeat a band, with a factor of 0
-        terms[row] = [bands.index(name) for name in (used * 4)[:4]]
-        for k, part in enumerate(pair):
-            factors[k, row, : len(used)] = [part.get(name, 0.0) for name in used]
-            factors[k, row, 4] = part.get("", 0.0)
-    return Fractions(bands, terms, factors[0], factors[1], np.array(list(fractions), np.int64))
-
-
 def _ulps(node: Node) -> float:
     """Bound of a formula's float32 rounding error in units in the last place; infinity where there is none."""
     if node.kind == "band":
         return 0.0
     if node.kind == "constant":
         return 0.0 if float(np.float32(node.value)) == node.value else 0.5
+    if _compensated(node) is not None:
+        return 2.5
     parts = [_ulps(part) for part in node.operands]
     if node.kind in ("add", "subtract"):
         # of exact operands it is rounded once; of rounded ones the digits may cancel, unless both are positive
@@ -228,42 +201,77 @@ def _normalised_pair(node: Node) -> tuple[Node, Node] | None:
     return None
 
 
+def _compensated(node: Node) -> tuple[Node, Node] | None:
+    """Operands of a normalised difference that are bands or sums of two, such as those of the bare soil index.
+
+    The sums are rounded, and where they are nearly the same their difference is hardly more than what the rounding
+    took away; but that part is known exactly [1]_, and is given back.
+
+    References
+    ----------
+    .. [1] Knuth (1998), The Art of Computer Programming 2, section 4.2.2, theorem B.
+    """
+    pair = _normalised_pair(node)
+    if pair is None or {part.kind for part in pair} not in ({"add"}, {"add", "band"}):
+        return None
+    return pair if all(part.kind == "band" for side in pair for part in side.operands) else None
+
+
 class _Builder:
     """Numbers the distinct values of formulas in the order in which they can be computed."""
 
-    def __init__(self) -> None:
-        self.values: dict[tuple[str, int, int, str, float], int] = {}
+    def __init__(self, single: bool) -> None:
+        self.single = single
+        self.values: dict[_Key, int] = {}
 
     def number(self, node: Node) -> int:
         pair = _normalised_pair(node)
         if pair is not None:
-            return self._value(("normalise", self.number(pair[0]), self.number(pair[1]), "", 0.0))
+            first, second = self.number(pair[0]), self.number(pair[1])
+            if not self.single or _compensated(node) is None:
+                return self._value(("normalise", first, second, "", 0.0))
+            difference = self._step("subtract", first, second)
+            given_back = self._step("subtract", self._lost(pair[0]), self._lost(pair[1]))
+            top, bottom = self._step("add", difference, given_back), self._step("add", first, second)
+            return self._step("divide", top, bottom)
         operands = [self.number(part) for part in node.operands]
         if node.kind == "power" and node.operands[1].value in (1.0, 2.0, 3.0, 4.0):
             return self._product(operands[0], int(node.operands[1].value))
         a, b = [*operands, -1, -1][:2]
         return self._value((node.kind, a, b, node.name, node.value))
 
+    def _lost(self, node: Node) -> int:
+        """What rounding took away from a sum of two bands."""
+        if node.kind == "band":
+            return self._value(("constant", -1, -1, "", 0.0))
+        total, first, second = self.number(node), *(self.number(part) for part in node.operands)
+        virtual = self._step("subtract", total, first)
+        back = self._step("subtract", total, virtual)
+        return self._step("add", self._step("subtract", first, back), self._step("subtract", second, virtual))
+
     def _product(self, base: int, times: int) -> int:
         product = base
         for _ in range(times - 1):
-            product = self._value(("multiply", product, base, "", 0.0))
+            product = self._step("multiply", product, base)
         return product
 
-    def _value(self, key: tuple[str, int, int, str, float]) -> int:
+    def _step(self, kind: str, a: int, b: int) -> int:
+        return self._value((kind, a, b, "", 0.0))
+
+    def _value(self, key: _Key) -> int:
         return self.values.setdefault(key, len(self.values))
 
 
 def _compile(formulas: Mapping[int, Node], dtype: np.dtype[np.floating]) -> Program:
     from geococa._kernels import spectral
 
-    builder = _Builder()
+    single = dtype == np.float32
+    builder = _Builder(single)
     results = {target: builder.number(node) for target, node in formulas.items()}
-    values = list(builder.values)
+    values = tuple(builder.values)
     bands = tuple(dict.fromkeys(name for kind, _, _, name, _ in values if kind == "band"))
     constants = [number for number, key in enumerate(values) if key[0] == "constant"]
     rows = {number: row for row, number in enumerate(constants)}
-    single = dtype == np.float32
     rows |= {number: -1 - bands.index(key[3]) for number, key in enumerate(values) if key[0] == "band"}
     fixed = set(rows)
     free: list[int] = []
@@ -288,10 +296,11 @@ def _compile(formulas: Mapping[int, Node], dtype: np.dtype[np.floating]) -> Prog
         # a row is given back only after the step that reads it last, so no step writes what it reads
         free += [rows[v] for v in dict.fromkeys((a, b, number)) if v >= 0 and last.get(v) == number and v not in fixed]
     table = np.array(code, dtype=np.int64).reshape(-1, 4)
-    return Program(bands, table, np.array([values[v][4] for v in constants], float), max(height, 1), dtype)
+    numbers = np.array([values[v][4] for v in constants], float)
+    return Program(bands, values, results, table, numbers, max(height, 1), dtype)
 
 
-def _last_uses(values: Sequence[tuple[str, int, int, str, float]], results: Mapping[int, int]) -> dict[int, int]:
+def _last_uses(values: Sequence[_Key], results: Mapping[int, int]) -> dict[int, int]:
     """Step after which each value is needed no more; values that nothing needs are left out."""
     last: dict[int, int] = {value: value for value in results.values()}
     for number in range(len(values) - 1, -1, -1):

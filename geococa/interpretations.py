@@ -66,6 +66,15 @@ def read_interpretation(
     ------
     InputRefused
         The file can't be read, has no such columns, holds an id or a year that was not drawn, or answers one twice.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> import pandas as pd
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "ceo.csv"
+    >>> pd.DataFrame({"plotid": [1, 2], "Land cover": ["coca", "forest"]}).to_csv(path, index=False)
+    >>> read_interpretation(path, pd.DataFrame({"id": ["1", "2"]}), id_column="plotid", class_column="Land cover")["class"].tolist()
+    ['coca', 'forest']
     """
     source = Path(path)
     table = _read(source)
@@ -320,6 +329,16 @@ def arbitrate(
     ------
     InputRefused
         ``rule`` is unknown, or tables have no ids.
+
+    Examples
+    --------
+    >>> import geopandas, shapely
+    >>> import pandas as pd
+    >>> points = geopandas.GeoDataFrame({"id": ["1", "2"]}, geometry=[shapely.Point(0, 0)] * 2, crs="EPSG:4326")
+    >>> ana = pd.DataFrame({"id": ["1", "2"], "class": ["coca", "forest"]})
+    >>> luz = pd.DataFrame({"id": ["1", "2"], "class": ["coca", "coca"]})
+    >>> arbitrate(points, {"ana": ana, "luz": luz})["settled_by"].tolist()
+    ['agreement', 'dispute']
     """
     if rule not in ("unanimous", "majority"):
         raise InputRefused(f"rule must be 'unanimous' or 'majority', got {rule!r}")

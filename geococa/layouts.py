@@ -15,14 +15,16 @@ from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 from geococa.duplicates import newest_products
-from geococa.errors import GridMismatch, InputRefused
+from geococa.errors import InputRefused
 from geococa.grid import Grid
 from geococa.landsat_mtl import read_mtl
 from geococa.metadata import ProductMetadata, read_sentinel2_metadata
-from geococa.rasters import Header, read_header
+from geococa.rasters import Header, read_header, read_member_header
+from geococa.scene_grids import common_grid
 from geococa.scene_refs import UNKNOWN_SENSOR, BandFile, SceneRef, TileRef, cells_per_side, finest
 from geococa.sensors import COMMON_NAMES, QUALITIES, Sensor, get_sensor, landsat_family
 from geococa.stac_items import read_stac_item
+from geococa.tar_bundles import is_tar, read_bundle
 
 __all__ = [
     "UNKNOWN_SENSOR",
@@ -32,12 +34,16 @@ __all__ = [
     "cells_per_side",
     "finest",
     "is_product",
+    "keep_finest",
+    "known_name",
+    "scene_from",
+    "tile_grid",
     "tile_in",
     "tile_of",
 ]
 
 _RASTER = re.compile(r"\.(tiff?|jp2)$", re.IGNORECASE)
-_IDS = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+_IDS = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
 
 
 def tile_of(
@@ -83,13 +89,13 @@ def tile_in(place: Path, sensor: Sensor | None, date: str | datetime | None = No
         )
     scenes = newest_products(sorted(found, key=lambda scene: (scene.datetime, scene.id)))
     sensors = sorted({scene.sensor for scene in scenes})
-    return TileRef(name, str(place), ", ".join(sensors), _tile_grid(place, scenes), scenes)
+    return TileRef(name, str(place), ", ".join(sensors), tile_grid(place, scenes), scenes)
 
 
 def scenes_of(place: Path, sensor: Sensor | None = None, date: str | datetime | None = None) -> list[SceneRef]:
     """Scenes in a folder or file; an empty list where there is none."""
     if place.is_file():
-        return [_file_scene(place, sensor, date)]
+        return [_tar_scene(place, sensor)] if is_tar(place) else [_file_scene(place, sensor, date)]
     own = _folder_scenes(place, sensor)
     if own:
         return own
@@ -105,25 +111,13 @@ def is_product(folder: Path) -> bool:
     return (folder / "item.json").is_file() or _product_xml(folder) is not None or any(folder.glob("*_MTL.*"))
 
 
-def _tile_grid(place: Path, scenes: Iterable[SceneRef]) -> Grid:
-    """Grid that all scenes share: that of each scene's finest default band."""
+def tile_grid(place: Path, scenes: Iterable[SceneRef]) -> Grid:
+    """Grid of a tile's scenes, each by its finest default band: the one they share, or the smallest that holds them all."""
     anchors = []
     for scene in scenes:
         wanted = [scene.files[name] for name in (*scene.default, *scene.quality)] or list(scene.files.values())
-        anchors.append((scene, finest(wanted)))
-    first, anchor = anchors[0]
-    grid = anchor.grid
-    for scene, file in anchors[1:]:
-        if (file.shape, file.transform, file.crs_wkt) == (anchor.shape, anchor.transform, anchor.crs_wkt):
-            continue
-        if not file.grid.same_as(grid):
-            raise GridMismatch(
-                f"{place}: scene {scene.id} has {file.shape} cells at {file.transform} in "
-                f"{file.grid.crs.to_string()[:40]}, "
-                f"scene {first.id} {anchor.shape} at {anchor.transform} in {grid.crs.to_string()[:40]}; a tile has one "
-                "grid: put scenes of other grids into tiles of their own"
-            )
-    return grid
+        anchors.append((scene.id, finest(wanted)))
+    return common_grid(anchors, place)
 
 
 # --- scene folders ---------------------------------------------------------------------------------
@@ -136,7 +130,7 @@ def _folder_scenes(folder: Path, sensor: Sensor | None) -> list[SceneRef]:
     xml = _product_xml(folder)
     if xml is not None:
         return [_safe_scene(folder, xml, sensor)]
-    bundles = _landsat_scenes(folder, sensor)
+    bundles = _landsat_scenes(folder, sensor) + _tar_scenes(folder, sensor)
     if bundles:
         return bundles
     items = [file for file in sorted(folder.glob("*.json")) if b'"stac_version"' in _head(file)]
@@ -157,10 +151,16 @@ def _head(file: Path) -> bytes:
         return stream.read(1_000_000)
 
 
-def _scene(
+def scene_from(
     metadata: ProductMetadata, place: Path, sensor: Sensor, files: Mapping[str, BandFile], given: Sensor | None
 ) -> SceneRef:
-    """Scene from metadata and files; native names become variable names."""
+    """Scene of a product from its metadata and files, by variable name, in the order of the sensor's bands.
+
+    Raises
+    ------
+    InputRefused
+        No file is a band, or the sensor is another than ``given``.
+    """
     if given is not None and given.name != sensor.name:
         raise InputRefused(f"{place}: is {sensor.name} by its metadata, but sensor={given.name!r} was asked for")
     if not any(name not in QUALITIES for name in files):
@@ -193,7 +193,7 @@ def _defined(file: BandFile, name: str, sensor: Sensor) -> BandFile:
     return replace(file, nodata=fill if file.nodata is None else file.nodata, valid=sensor.valid)
 
 
-def _add(files: dict[str, BandFile], name: str, header: Header) -> None:
+def keep_finest(files: dict[str, BandFile], name: str, header: Header) -> None:
     """Keep the finest of several files of a band."""
     file = BandFile.of(header)
     files[name] = finest([files[name], file]) if name in files else file
@@ -204,14 +204,14 @@ def _stac_scene(folder: Path, item: Path, given: Sensor | None) -> SceneRef:
     sensor = get_sensor(metadata.sensor).of_family(metadata.family)
     files: dict[str, BandFile] = {}
     for asset in assets:
-        name = next((found for text in asset.names if (found := _known_name(text, sensor))), None)
+        name = next((found for text in asset.names if (found := known_name(text, sensor))), None)
         path = _asset_path(folder, asset.href, item) if name else None
         if name and path is not None:
-            _add(files, name, read_header(path))
+            keep_finest(files, name, read_header(path))
     for name in ("MTD_MSIL2A.xml", "MTD_MSIL1C.xml"):
         if (folder / name).is_file():
             metadata = _agreeing(metadata, read_sentinel2_metadata(folder / name), item)
-    return _scene(metadata, folder, sensor, files, given)
+    return scene_from(metadata, folder, sensor, files, given)
 
 
 def _agreeing(item: ProductMetadata, product: ProductMetadata, path: Path) -> ProductMetadata:
@@ -228,7 +228,8 @@ def _agreeing(item: ProductMetadata, product: ProductMetadata, path: Path) -> Pr
     return item
 
 
-def _known_name(text: str, sensor: Sensor) -> str | None:
+def known_name(text: str, sensor: Sensor) -> str | None:
+    """Variable name of a band or quality band of a sensor, by any of its names; None where it has none of that name."""
     bare = re.sub(r"_\d+m$", "", text)
     found, quality = sensor.find(bare), sensor.quality_band(bare)
     return found.name if found else quality.name if quality else None
@@ -258,17 +259,17 @@ def _safe_scene(folder: Path, xml: Path, given: Sensor | None) -> SceneRef:
     for file in sorted(granules[0].glob("IMG_DATA/**/*")):
         # before December 2016 the scene classes were named ..._SCL_L2A_..._T18NXG_20m.jp2
         found = re.search(r"_(B\d{2}|B8A|SCL)(?:_L2A_\w+?)?(?:_(\d+)m)?\.(jp2|tiff?)$", file.name, re.I)
-        name = _known_name(found.group(1), sensor) if found else None
+        name = known_name(found.group(1), sensor) if found else None
         if found and name:
             metres = int(found.group(2) or 0)
             if name not in best or metres < best[name][0]:
                 best[name] = (metres, file)
     files: dict[str, BandFile] = {}
     for name, (_, file) in best.items():
-        _add(files, name, read_header(file))
+        keep_finest(files, name, read_header(file))
     if metadata.id == folder.name:
         metadata = replace(metadata, id=folder.name.removesuffix(".SAFE"))
-    return _scene(metadata, folder, sensor, files, given)
+    return scene_from(metadata, folder, sensor, files, given)
 
 
 def _landsat_scenes(folder: Path, given: Sensor | None) -> list[SceneRef]:
@@ -283,11 +284,33 @@ def _landsat_scenes(folder: Path, given: Sensor | None) -> list[SceneRef]:
         sensor = get_sensor(metadata.sensor).of_family(metadata.family)
         files: dict[str, BandFile] = {}
         for native, file in members.items():
-            name = _known_name(native, sensor)
+            name = known_name(native, sensor)
             if name:
-                _add(files, name, read_header(file))
-        scenes.append(_scene(metadata, folder, sensor, files, given))
+                keep_finest(files, name, read_header(file))
+        scenes.append(scene_from(metadata, folder, sensor, files, given))
     return scenes
+
+
+def _tar_scenes(folder: Path, given: Sensor | None) -> list[SceneRef]:
+    """Scenes of the Landsat bundles in a folder that are still tar files; one that is unpacked beside it is left out."""
+    files = [file for file in sorted(folder.iterdir()) if file.is_file() and is_tar(file)]
+    loose = {match.group(1) for file in folder.glob("L*_MTL.*") if (match := re.match(r"(\w+)_MTL\.", file.name))}
+    return [_tar_scene(file, given) for file in files if file.name.split(".")[0] not in loose]
+
+
+def _tar_scene(file: Path, given: Sensor | None) -> SceneRef:
+    bundle = read_bundle(file)
+    if bundle is None:
+        raise InputRefused(
+            f"{file}: no bands of a Landsat product in it; geococa reads Collection 2 bundles from tar files"
+        )
+    sensor = get_sensor(bundle.metadata.sensor).of_family(bundle.metadata.family)
+    files: dict[str, BandFile] = {}
+    for native, (offset, size) in bundle.bands.items():
+        name = known_name(native, sensor)
+        if name:
+            keep_finest(files, name, read_member_header(file, offset, size))
+    return scene_from(bundle.metadata, file, sensor, files, given)
 
 
 def _landsat_metadata(folder: Path, product: str) -> ProductMetadata:
@@ -453,7 +476,7 @@ def _band_names(file: Path, header: Header, sensor: Sensor | None) -> Iterator[s
         if name is None:
             name = next((token for token in tokens if token in COMMON_NAMES), None)
         if name is None and sensor is not None:
-            name = next((found for token in tokens if (found := _known_name(token, sensor))), None)
+            name = next((found for token in tokens if (found := known_name(token, sensor))), None)
         if name is None and header.descriptions[position]:
             plain = re.sub(r"\W+", "_", text.lower()).strip("_")
             name = plain if re.fullmatch(r"[a-z_]\w*", plain) else None

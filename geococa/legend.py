@@ -256,8 +256,8 @@ def as_land_cover(
     out = labels.copy(data=recoded)
     kept = {key: value for key, value in labels.attrs.items() if key in ("grid_mapping", "long_name")}
     out.attrs = {**kept, "kind": "land_cover", "nodata": NO_DATA, "units": "1", **legend.to_attrs()}
+    # in the attributes, not the encoding: nothing is masked yet, and rioxarray reads it so
+    out.attrs["_FillValue"] = np.uint8(NO_DATA)
     out.attrs.setdefault("long_name", "land cover")
-    out.encoding = {key: value for key, value in labels.encoding.items() if key == "grid_mapping"} | {
-        "_FillValue": NO_DATA
-    }
+    out.encoding = {key: value for key, value in labels.encoding.items() if key == "grid_mapping"}
     return out.rename("land_cover")

@@ -15,7 +15,7 @@ import pandas as pd
 
 from geococa.errors import InputRefused
 
-__all__ = ["parse_numbers", "read_coca_municipal"]
+__all__ = ["is_municipal", "parse_numbers", "read_cells", "read_coca_municipal", "table_text", "year_columns"]
 
 _HEADERS = {
     "code": ("codmpio", "codigomunicipio", "coddane", "codigodane", "divipola"),
@@ -24,6 +24,12 @@ _HEADERS = {
     "department_code": ("coddepto", "codigodepartamento"),
 }
 _MISSING = ("", "-", "na", "n/a", "nd", "n.d.", "s/d", "null", "nan")
+_ADJUSTED_FROM = 2010
+"""First year of the open municipal table whose sum is the total that the census adjusted for small plots.
+
+The census adjusts from 2009 on; the municipalities of 2009 still sum to 68,027 ha, the adjusted total is 73,139 ha.
+"""
+
 _ZERO = re.compile(r"-\s*0(?:[.,]0+)?")
 _WHOLE = re.compile(r"\d+")
 
@@ -46,8 +52,9 @@ def read_coca_municipal(path: str | Path, *, decimal: Mapping[str, str] | None =
     -------
     DataFrame
         ``code`` (text of five digits, leading zeros kept), ``department``, ``municipality``, ``year`` (int64), ``area_ha``
-        (float64, hectares at 31 December, NaN = missing); sorted as in the file, then by year. ``attrs["decimal"]`` holds the
-        decimal mark of every year.
+        (float64, hectares at 31 December, NaN = missing), ``small_plot_adjustment`` ("adjusted" from 2010 on: a trend across
+        both says so in its notice); sorted as in the file, then by year. ``attrs["decimal"]`` holds the decimal mark of
+        every year.
 
     Raises
     ------
@@ -63,9 +70,9 @@ def read_coca_municipal(path: str | Path, *, decimal: Mapping[str, str] | None =
     [1312.3, 1088.9]
     """
     path = Path(path)
-    header, rows = _read_cells(path)
+    header, rows = read_cells(path)
     names = _match_headers(header, path)
-    years = [(k, name) for k, name in enumerate(header) if re.fullmatch(r"(19|20)\d\d", name)]
+    years = year_columns(header)
     if not years:
         raise InputRefused(f"{path} has no column named by a year, only {', '.join(header)}; expected 2001, 2002, ...")
     if len({name for _, name in years}) < len(years):
@@ -89,13 +96,15 @@ def read_coca_municipal(path: str | Path, *, decimal: Mapping[str, str] | None =
             "area_ha": np.column_stack([columns[year] for _, year in years]).reshape(-1),
         }
     )
-    for name in ("code", "department", "municipality"):
+    table["small_plot_adjustment"] = np.where(table["year"] >= _ADJUSTED_FROM, "adjusted", "not adjusted")
+    for name in ("code", "department", "municipality", "small_plot_adjustment"):
         table[name] = table[name].astype("str")
     table.attrs = {"decimal": marks, "source": path.name}
     return table
 
 
-def _read_cells(path: Path) -> tuple[list[str], list[list[str]]]:
+def table_text(path: Path) -> tuple[str, str]:
+    """Text of a CSV, UTF-8 or Windows-1252, and what stands between its cells: a comma or a semicolon."""
     if not path.is_file():
         raise InputRefused(f"no table at {path}")
     data = path.read_bytes()
@@ -104,11 +113,17 @@ def _read_cells(path: Path) -> tuple[list[str], list[list[str]]]:
     except UnicodeDecodeError:
         text = data.decode("cp1252", errors="replace")
     first = text.split("\n", 1)[0]
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=";" if first.count(";") > first.count(",") else ",")
+    return text, ";" if first.count(";") > first.count(",") else ","
+
+
+def read_cells(path: Path) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of a CSV as text, blanks trimmed; refuses rows that are longer or shorter than the header."""
+    text, delimiter = table_text(path)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     lines = [[_squeeze(cell) for cell in line] for line in reader]
     lines = [line for line in lines if any(line)]
     if len(lines) < 2:
-        raise InputRefused(f"{path} holds no rows; expected a header and one row a municipality")
+        raise InputRefused(f"{path} holds no rows; expected a header and one row a zone")
     header = lines[0]
     for number, line in enumerate(lines[1:], start=2):
         if len(line) != len(header):
@@ -116,6 +131,18 @@ def _read_cells(path: Path) -> tuple[list[str], list[list[str]]]:
                 f"{path}, line {number} has {len(line)} cells, the header {len(header)}; numbers with a comma need quotes"
             )
     return header, lines[1:]
+
+
+def year_columns(header: Sequence[str]) -> list[tuple[int, str]]:
+    """Places and names of the columns named by a year."""
+    return [(k, name) for k, name in enumerate(header) if re.fullmatch(r"(19|20)\d\d", name)]
+
+
+def is_municipal(header: Sequence[str]) -> bool:
+    """Whether a header is that of the municipal table: code, department, municipality and years."""
+    plain = [_plain(name) for name in header]
+    keys = ("code", "department", "municipality")
+    return bool(year_columns(header)) and all(any(name in plain for name in _HEADERS[key]) for key in keys)
 
 
 def _squeeze(cell: str) -> str:

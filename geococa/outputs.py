@@ -23,11 +23,13 @@ from geococa.ground import ground_inputs
 from geococa.ledger import file_sha256
 from geococa.publish import publish
 from geococa.recipe import Recipe
+from geococa.recipe_files import files_of_recipe, recipe_files
 from geococa.report import write_report
 from geococa.run_estimates import ESTIMATE_TABLES, run_estimates
 from geococa.run_folder import (
     CHANGE_TABLES,
     TileMaps,
+    TilePictures,
     areas_from_table,
     find_maps,
     own_ground,
@@ -50,7 +52,7 @@ __all__ = [
     "compare_with_truth",
     "provenance",
     "publish_run",
-    "read_series",
+    "read_published",
     "rewrite_report",
     "write_outputs",
 ]
@@ -155,7 +157,8 @@ def write_outputs(
         The cross-validated model beside its nulls (`geococa.run_estimates.skill_of_run`).
     """
     name = recipe.areas.class_name
-    series = areas["area_ha"].sel(land_cover=name)
+    # a year in which nothing of a zone was seen is missing, not zero
+    series = areas["area_ha"].sel(land_cover=name).where(areas["area_ha"].sum("land_cover") > 0)
     trends = area_trend(series, test=recipe.trends.test, confidence=recipe.trends.confidence)
     truth = compare_with_truth(areas, recipe.assessment.truth, name) if recipe.assessment.truth else None
     pictures = TileMaps(maps)
@@ -169,6 +172,8 @@ def write_outputs(
     if ages is not None:
         files += write_table(ages, folder / "image_ages")
     files += _write_change(folder, change or {}, plots)
+    if recipe.report.reference is not None:
+        files += write_table(read_published(recipe.report.reference), folder / "published")
     if truth is not None:
         files += write_table(truth, folder / "truth_comparison")
     if assessment is not None:
@@ -190,6 +195,7 @@ def write_outputs(
         "zones_sha256": file_sha256(recipe.zones.path) if recipe.zones.path else None,
         "scenes": {tile: list(scenes) for tile, scenes in inputs.items()},
         "failed": dict(failed),
+        "recipe_files": recipe_files(files_of_recipe(recipe)),
     }
     if ground := ground_inputs(recipe):
         manifest["features_sha256"] = ground
@@ -264,11 +270,13 @@ def rewrite_report(
         pd.read_parquet(folder / "trends.parquet"),
         path,
         maps=pictures or None,
+        pictures=TilePictures(folder / "maps", pictures),
         zones=zones,
         truth=optional("truth_comparison"),
         accuracy=optional("accuracy"),
         matrices=_matrices(optional("error_matrices")),
         intervals=optional("zone_estimates"),
+        reference=optional("published") if recipe.report.reference is not None else None,
         transitions=_involved(optional("transitions"), recipe.areas.class_name),
         estimates={name: found for name in ESTIMATE_TABLES if (found := optional(name)) is not None},
         provenance=manifest,
@@ -277,6 +285,19 @@ def rewrite_report(
         language=language,
         min_observed_share=recipe.areas.min_observed_share,
     )
+
+
+def read_published(path: Path) -> pd.DataFrame:
+    """Published hectares to show beside the run's own: a CSV with zone, year, area_ha, perhaps low_ha, high_ha, source."""
+    table = pd.read_csv(path).rename(columns={"park": "zone"})
+    missing = [name for name in ("zone", "year", "area_ha") if name not in table.columns]
+    if missing:
+        raise InputRefused(
+            f"{path} lacks the columns {missing}, has {list(map(str, table.columns))}; expected zone, year, area_ha, and "
+            "perhaps low_ha, high_ha and source"
+        )
+    kept = ["zone", "year", "area_ha", *(name for name in ("low_ha", "high_ha", "source") if name in table.columns)]
+    return table[kept].astype({"zone": str})
 
 
 def _involved(table: pd.DataFrame | None, name: str) -> pd.DataFrame | None:
@@ -290,8 +311,10 @@ def _matrices(table: pd.DataFrame | None) -> dict[int, pd.DataFrame] | None:
     return {int(str(year)): part.drop(columns="year").set_index("map") for year, part in table.groupby("year")}
 
 
-def publish_run(folder: Path, target: Path, *, minimum_plots: int = 5, include_plots: bool = False) -> list[Path]:
-    """Write the public files of a finished run: coarse cells and rounded zone totals that give no plot away.
+def publish_run(
+    folder: Path, target: Path, *, minimum_plots: int = 5, cell_km: int = 1, include_plots: bool = False
+) -> list[Path]:
+    """Write the public files of a finished run: coarse cells and zone totals with noise that give no plot away.
 
     Parameters
     ----------
@@ -300,7 +323,9 @@ def publish_run(folder: Path, target: Path, *, minimum_plots: int = 5, include_p
     target : pathlib.Path
         Folder for the public files.
     minimum_plots : int
-        Cells with fewer plots are left out.
+        Cells and zones with fewer plots have no hectares.
+    cell_km : int
+        Side of a cell in whole kilometres.
     include_plots : bool
         Also write plot outlines, marked as restricted.
 
@@ -308,6 +333,8 @@ def publish_run(folder: Path, target: Path, *, minimum_plots: int = 5, include_p
     -------
     list of pathlib.Path
     """
+    import geopandas
+
     manifest = read_manifest(folder)
     recipe = Recipe.model_validate(manifest["recipe"])
     maps = {tile: read_maps(paths) for tile, paths in find_maps(folder, manifest).items()}
@@ -323,8 +350,10 @@ def publish_run(folder: Path, target: Path, *, minimum_plots: int = 5, include_p
         target,
         plots=plots,
         land_cover=own or None,
+        zones=geopandas.read_parquet(folder / "zones.parquet"),
         class_name=name,
         k=minimum_plots,
+        cell_km=cell_km,
         include_plots=include_plots,
     )
 
@@ -386,15 +415,3 @@ def provenance() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found | {"gdal": rasterio.__gdal_version__, "proj": pyproj.proj_version_str}
-
-
-def read_series(path: Path, class_name: str) -> pd.DataFrame:
-    """Read a table of hectares per zone and year for a trend: CSV or Parquet, one class where it has several."""
-    if not path.is_file():
-        raise InputRefused(f"no table at {path}; expected CSV or Parquet with the columns zone, year and hectares")
-    table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-    if "land_cover" in table:
-        table = table[table["land_cover"] == class_name]
-        if table.empty:
-            raise InputRefused(f"{path} has no rows of class {class_name!r}; name one of its classes with --land-cover")
-    return table.rename(columns={"park": "zone"})

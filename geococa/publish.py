@@ -1,11 +1,14 @@
-"""Public exports that give no plot away: coarse cells with enough plots, rounded hectares of administrative units.
+"""Public exports that give no plot away: coarse cells with enough plots, perturbed hectares of administrative units.
 
 A map of single plots can be misused against the people who live beside them. Public files therefore hold nothing finer
-than one kilometre or an administrative unit, and no cell with few plots.
+than one kilometre or an administrative unit, nothing of fewer than ``k`` plots, and no exact sum: every figure carries
+noise that belongs to its set of plots (`geococa.disclosure`), so that the difference of two figures is not what lies
+between them.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
@@ -21,6 +24,7 @@ import xarray as xr
 
 from geococa._checks import check_kind
 from geococa._files import replace_file
+from geococa.disclosure import hidden_cells, noisy_sum, plot_keys, value_key
 from geococa.errors import InputRefused
 from geococa.grid import Grid
 from geococa.legend import NO_DATA, Legend
@@ -50,12 +54,17 @@ class _Rules:
     base_ha: float
 
 
+_PLOT_HA = 1.0
+"""Hectares that a plot is taken to have where the plots of a zone are not known."""
+
+
 def publish(
     areas: xr.Dataset | None,
     out: str | os.PathLike[str],
     *,
     plots: GeoDataFrame | None = None,
     land_cover: xr.DataArray | Mapping[str, xr.DataArray] | None = None,
+    zones: GeoDataFrame | None = None,
     class_name: str = "coca",
     k: int = 5,
     cell_km: int = 1,
@@ -73,11 +82,14 @@ def publish(
     plots : geopandas.GeoDataFrame, optional
         Plots with ``year``, ``area_ha`` and geometry (`geococa.trace_plots`), perhaps ``zone``.
     land_cover : xarray.DataArray or mapping of str to xarray.DataArray, optional
-        Land-cover maps; their patches are counted where ``plots`` are not given. Tiles must not overlap.
+        Land-cover maps; where given, their patches are counted rather than ``plots``. Tiles must not overlap.
+    zones : geopandas.GeoDataFrame, optional
+        Outlines of the zones of ``areas`` (column ``zone``): plots count in the zones that hold their centre. Where not
+        given, the column ``zone`` of ``plots`` says so.
     class_name : str
         Class of the plots.
     k : int
-        Cells with fewer plots are left out, at least 2.
+        Cells and zones with fewer plots have no hectares, at least 2.
     cell_km : int
         Side of a cell in whole kilometres, at least 1.
     base_ha : float
@@ -97,15 +109,20 @@ def publish(
 
     Notes
     -----
-    Differencing: cells lie on one fixed grid, whatever the extent of the input. Coarser cells add up the published
-    1 km cells and nothing else, so no subtraction of two resolutions returns a cell that was left out. Where the
-    cells left out of a zone and year hold fewer than ``k`` plots, or are a single one, more cells are left out until
-    the difference between the zone's hectares and its published cells covers at least ``k`` plots in two cells.
-    An export of a changed plot layer still tells the change of a published cell, to the rounding.
+    Differencing: every sum carries noise of up to twice its largest plot, drawn from the plots it is made of. The same
+    set of plots always has the same noise, whatever the zone, the year, ``k`` or the export, so asking again tells
+    nothing new; another set has other noise, so a difference of two sums tells neither what lies between them nor
+    whether anything does. Cells lie on one fixed grid. Coarser cells add up the published 1 km cells and nothing else. A
+    cell that is left out at some ``k`` is left out at every larger one. Where the cells left out of a zone and year hold
+    fewer than ``k`` plots, or are a single one, more cells are left out. Hectares of a zone are those of the whole plots
+    whose centre it holds; where its plots are not known, a plot is taken to have 1 ha. Many exports of many slightly
+    different zone sets wear the noise down: publish one set.
 
     References
     ----------
-    Hundepool et al. (2012), Statistical Disclosure Control, Wiley, chapter 4 (primary and secondary suppression).
+    .. [1] Hundepool et al. (2012), Statistical Disclosure Control, Wiley, chapter 4 (primary and secondary suppression).
+    .. [2] Fraser & Wooton (2005), A proposed method for confidentialising tabular output to protect against
+       differencing, UNECE work session on statistical data confidentiality, Geneva.
 
     Examples
     --------
@@ -125,47 +142,55 @@ def publish(
     points = _points(plots, land_cover, class_name)
     files: dict[str, str] = {}
     if areas is not None:
-        files["areas_public.csv"] = public_areas(areas, class_name=class_name, base_ha=base_ha).to_csv(
-            index=False, lineterminator="\n"
-        )
+        table = public_areas(areas, plots=points, zones=zones, class_name=class_name, k=k, base_ha=base_ha)
+        files["areas_public.csv"] = table.to_csv(index=False, lineterminator="\n")
     if points is not None:
-        cells = public_cells(points, k=k, cell_km=cell_km, base_ha=base_ha)
+        cells = public_cells(points, zones=zones, k=k, cell_km=cell_km, base_ha=base_ha)
         files["cells_public.csv"] = cells.to_csv(index=False, lineterminator="\n")
         files["cells_public.geojson"] = _geojson(cells, rules)
     if include_plots and plots is not None:
         files["plots_RESTRICTED.geojson"] = _restricted(plots)
-    files["README.txt"] = _readme(rules, class_name, include_plots)
+    files["README.txt"] = _readme(rules, class_name, include_plots=include_plots, counted=points is not None)
     folder = _folder(Path(out))
     for stale in set(_FILES) - set(files):
         (folder / stale).unlink(missing_ok=True)
     return [replace_file(folder / name, text.encode()) for name, text in sorted(files.items())]
 
 
-def public_cells(plots: pd.DataFrame, *, k: int = 5, cell_km: int = 1, base_ha: float = 1.0) -> pd.DataFrame:
-    """Hectares per cell and year, cells with fewer than ``k`` plots left out.
+def public_cells(
+    plots: pd.DataFrame,
+    *,
+    zones: GeoDataFrame | None = None,
+    k: int = 5,
+    cell_km: int = 1,
+    base_ha: float = 1.0,
+) -> pd.DataFrame:
+    """Hectares per cell and year with noise, cells with fewer than ``k`` plots left out.
 
     Parameters
     ----------
     plots : pandas.DataFrame or geopandas.GeoDataFrame
         ``year``, ``area_ha`` and geometry, or ``longitude`` and ``latitude`` of the plots; perhaps ``zone``.
         A plot counts in the cell of its centroid.
+    zones : geopandas.GeoDataFrame, optional
+        Zones (column ``zone``) whose hectares are published too; more cells are left out for them.
     k, cell_km, base_ha
         As in `publish`.
 
     Returns
     -------
     pandas.DataFrame
-        ``cell``, ``year``, ``west, south, east, north`` (degrees), ``area_ha`` (rounded). A cell without a row has
-        fewer than ``k`` plots, perhaps none: the two can't be told apart.
+        ``cell``, ``year``, ``west, south, east, north`` (degrees), ``area_ha`` (with noise, rounded). A cell without a
+        row has fewer than ``k`` plots, perhaps none: the two can't be told apart.
     """
     rules = _checked_rules(k, cell_km, base_ha)
-    base = _base_cells(plots, rules)
+    base = _base_cells(plots, rules, zones)
     shown = base[base["shown"]]
     shown = shown.assign(column=shown["column"] // rules.cell_km, row=shown["row"] // rules.cell_km)
     total = shown.groupby(["year", "row", "column"])[["public_ha"]].sum().reset_index()
     total = total.sort_values(["year", "row", "column"], ignore_index=True)
     width, height = 1000.0 * rules.cell_km, 1000.0 * rules.cell_km * _HEIGHT
-    back = pyproj.Transformer.from_crs(_CRS, "EPSG:4326", always_xy=True)
+    back = _transformer(_CRS, "EPSG:4326")
     column, row = total["column"].to_numpy(np.float64), total["row"].to_numpy(np.float64)
     west, south = back.transform(column * width, row * height)
     east, north = back.transform((column + 1) * width, (row + 1) * height)
@@ -187,16 +212,27 @@ def public_cells(plots: pd.DataFrame, *, k: int = 5, cell_km: int = 1, base_ha: 
 
 
 def public_areas(
-    areas: xr.Dataset, *, class_name: str = "coca", base_ha: float = 1.0, min_zone_ha: float = 100.0
+    areas: xr.Dataset,
+    *,
+    plots: pd.DataFrame | None = None,
+    zones: GeoDataFrame | None = None,
+    class_name: str = "coca",
+    k: int = 5,
+    base_ha: float = 1.0,
+    min_zone_ha: float = 100.0,
 ) -> pd.DataFrame:
-    """Rounded hectares per zone and year; zones smaller than one square kilometre are left out.
+    """Hectares per zone and year with noise; zones smaller than one square kilometre are left out.
 
     Parameters
     ----------
     areas : xarray.Dataset
         As `geococa.zonal_area` gives them.
+    plots, zones
+        As in `publish`. Where the plots of the zones are not known, a plot is taken to have 1 ha.
     class_name : str
         Class whose hectares are published.
+    k : int
+        Zones with fewer plots have no hectares.
     base_ha : float
         Rounding.
     min_zone_ha : float
@@ -205,8 +241,15 @@ def public_areas(
     Returns
     -------
     pandas.DataFrame
-        ``zone, year, area_ha, observed_percent, zone_ha``; ``area_ha`` is missing where nothing was observed.
+        ``zone, year, area_ha, observed_percent, zone_ha, note``; ``area_ha`` is missing where nothing was observed and
+        where fewer than ``k`` plots were, perhaps none: ``note`` says which of the two.
+
+    Raises
+    ------
+    InputRefused
+        The class is unknown, or no plot belongs to one of the zones of the areas.
     """
+    rules = _checked_rules(k, 1, base_ha)
     if class_name not in list(map(str, areas["land_cover"].values)):
         raise InputRefused(
             f"no class {class_name!r} in the areas, which have {', '.join(map(str, areas.land_cover.values))}"
@@ -216,25 +259,81 @@ def public_areas(
     mapped = area.sel(land_cover=class_name).values
     zone_ha = np.asarray(areas["zone_ha"].values, dtype=np.float64).reshape(-1, area.sizes["zone"])[0]
     seen = area.sum("land_cover").values
+    names = list(map(str, dated["zone"].values))
+    sums = _zone_sums(plots, zones, names, rules)
     rows = []
-    for j, zone in enumerate(map(str, dated["zone"].values)):
+    for j, zone in enumerate(names):
         if zone_ha[j] < min_zone_ha:
             continue
         for i, year in enumerate(pd.DatetimeIndex(dated["time"].values).year):
             share = seen[i, j] / zone_ha[j]
+            value = _value_alone(float(mapped[i, j]), rules) if sums is None else sums.get((zone, int(year)), math.nan)
+            note = "not observed" if not share > 0 else "" if math.isfinite(value) else f"fewer than {rules.k} plots"
             rows.append(
                 {
                     "zone": _spreadsheet_safe(zone),
                     "year": year,
-                    "area_ha": _rounded(mapped[i, j], base_ha) if share > 0 else np.nan,
+                    "area_ha": value if share > 0 else np.nan,
                     "observed_percent": math.floor(100 * min(share, 1.0) + 1e-9),
                     "zone_ha": _rounded(zone_ha[j], max(base_ha, 1.0)),
+                    "note": note,
                 }
             )
-    return pd.DataFrame(rows, columns=["zone", "year", "area_ha", "observed_percent", "zone_ha"])
+    return pd.DataFrame(rows, columns=["zone", "year", "area_ha", "observed_percent", "zone_ha", "note"])
 
 
-def _base_cells(plots: pd.DataFrame, rules: _Rules) -> pd.DataFrame:
+def _zone_sums(
+    plots: pd.DataFrame | None, zones: GeoDataFrame | None, names: list[str], rules: _Rules
+) -> dict[tuple[str, int], float] | None:
+    """Published hectares by zone and year where there are ``k`` plots; None where nobody knows which plots are whose."""
+    if plots is None or (zones is None and "zone" not in plots.columns):
+        return None
+    pairs = _memberships(plots, zones)
+    if len(pairs) and not set(pairs["zone"]) & set(names):
+        raise InputRefused(
+            f"no plot lies in a zone of the areas: the plots are in {sorted(set(pairs['zone']))[:5]}, the areas have "
+            f"{names[:5]}; give zones= with the same names"
+        )
+    area, key = plots["area_ha"].to_numpy(np.float64), plot_keys(*_centres(plots), plots["area_ha"])
+    year = plots["year"].to_numpy()
+    out = {}
+    for zone, part in pairs.groupby("zone"):
+        rows = part["plot"].to_numpy()
+        for one in np.unique(year[rows]):
+            own = rows[year[rows] == one]
+            if len(own) >= rules.k:
+                out[str(zone), int(one)] = _rounded(noisy_sum(area[own], key[own]), rules.base_ha)
+    return out
+
+
+def _value_alone(value: float, rules: _Rules) -> float:
+    """Hectares of a zone whose plots nobody counted: each is taken to have one hectare."""
+    if not value >= rules.k * _PLOT_HA:
+        return math.nan
+    return _rounded(noisy_sum(np.array([value]), value_key(value), largest=_PLOT_HA), rules.base_ha)
+
+
+def _memberships(plots: pd.DataFrame, zones: GeoDataFrame | None) -> pd.DataFrame:
+    """Pairs of ``plot`` (position) and ``zone``: the zones that hold the plot's centre, else the plot's own column."""
+    if zones is None:
+        if "zone" not in plots.columns:
+            return pd.DataFrame({"plot": np.zeros(0, np.int64), "zone": np.zeros(0, object)})
+        named = plots["zone"].astype(str).to_numpy()
+        known = np.flatnonzero(~plots["zone"].isna().to_numpy() & (named != ""))
+        return pd.DataFrame({"plot": known, "zone": named[known]})
+    import shapely
+
+    if zones.crs is None:
+        raise InputRefused("zones have no coordinate reference system; set one with zones.set_crs(...)")
+    if "zone" not in zones.columns:
+        raise InputRefused(f"zones lack the column 'zone', have {list(zones.columns)}; geococa.read_zones makes it")
+    here = zones.to_crs("EPSG:4326")
+    tree = shapely.STRtree(shapely.points(*_centres(plots)))
+    zone, plot = tree.query(np.asarray(here.geometry.values, dtype=object), predicate="intersects")
+    return pd.DataFrame({"plot": plot, "zone": here["zone"].astype(str).to_numpy()[zone]})
+
+
+def _base_cells(plots: pd.DataFrame, rules: _Rules, zones: GeoDataFrame | None = None) -> pd.DataFrame:
     """1 km cells by year: hectares, plots, and whether they may be shown; coarser cells are made of these only."""
     missing = [name for name in ("year", "area_ha") if name not in plots.columns]
     if missing:
@@ -245,64 +344,49 @@ def _base_cells(plots: pd.DataFrame, rules: _Rules) -> pd.DataFrame:
             f"plots reach {np.abs(latitude).max():.1f} degrees of latitude; cells keep their kilometre up to "
             f"{_LARGEST_LATITUDE:.0f} degrees only"
         )
-    x, y = pyproj.Transformer.from_crs("EPSG:4326", _CRS, always_xy=True).transform(longitude, latitude)
+    x, y = _transformer("EPSG:4326", _CRS).transform(longitude, latitude)
     data = pd.DataFrame(
         {
             "year": plots["year"].to_numpy(),
             "area_ha": plots["area_ha"].to_numpy(np.float64),
             "column": np.floor(np.asarray(x) / 1000.0).astype(np.int64),
             "row": np.floor(np.asarray(y) / (1000.0 * _HEIGHT)).astype(np.int64),
-            "zone": plots["zone"].astype(str).to_numpy() if "zone" in plots.columns else "",
+            "key": plot_keys(longitude, latitude, plots["area_ha"]),
         }
     )
-    keys = ["year", "row", "column"]
-    cells = data.groupby(keys, as_index=False).agg(plots=("area_ha", "size"), area_ha=("area_ha", "sum"))
-    cells["shown"] = cells["plots"] >= rules.k
-    # rounding each cell on its own, not the sum, keeps a difference of two sums free of what was left out
-    cells["public_ha"] = [_rounded(value, rules.base_ha) for value in cells["area_ha"]]
-    return _suppress_more(cells, data, rules.k)
+    grouped = data.groupby(["year", "row", "column"], sort=True)
+    cells = grouped.agg(plots=("area_ha", "size"), area_ha=("area_ha", "sum")).reset_index()
+    # noise and rounding of each cell, not of sums, keep a difference of two sums free of what was left out
+    cells["public_ha"] = [
+        _rounded(noisy_sum(part["area_ha"].to_numpy(), part["key"].to_numpy()), rules.base_ha) for _, part in grouped
+    ]
+    cell = grouped.ngroup().to_numpy()
+    pairs = _memberships(plots, zones)
+    own = pd.DataFrame(
+        {"zone": pairs["zone"], "year": data["year"].to_numpy()[pairs["plot"]], "cell": cell[pairs["plot"]]}
+    )
+    groups = [list(part.index) for _, part in cells.groupby("year")]
+    groups += [sorted(set(part["cell"])) for _, part in own.groupby(["zone", "year"])]
+    place = np.lexsort((cells["column"], cells["row"]))
+    hidden = hidden_cells(cells["plots"].to_numpy(), groups, place, rules.k)
+    return cells.assign(shown=~hidden)
 
 
-def _suppress_more(cells: pd.DataFrame, data: pd.DataFrame, k: int) -> pd.DataFrame:
-    """Secondary suppression, by counts alone: what a zone's total minus its cells tells covers ``k`` plots, two cells.
-
-    One more cell left out for one zone can only widen what is left out for another, so a pass over all zones that
-    changes nothing is the end.
-    """
-    keys = ["year", "row", "column"]
-    members: list[list[int]] = [list(part.index) for _, part in cells.groupby("year")]
-    if (data["zone"] != "").any():
-        position = {tuple(key): i for i, key in zip(cells.index, cells[keys].itertuples(index=False), strict=True)}
-        for _, part in data[data["zone"] != ""].groupby(["zone", "year"]):
-            members.append(sorted({position[tuple(key)] for key in part[keys].itertuples(index=False)}))
-    shown, count = cells["shown"].to_numpy().copy(), cells["plots"].to_numpy()
-    order = np.lexsort((cells["column"], cells["row"], count))
-    rank = np.empty(len(order), dtype=np.int64)
-    rank[order] = np.arange(len(order))
-    changed = True
-    while changed:
-        changed = False
-        for group in members:
-            hidden = [i for i in group if not shown[i]]
-            if not hidden or (len(hidden) > 1 and count[hidden].sum() >= k):
-                continue
-            visible = sorted((i for i in group if shown[i]), key=lambda i: rank[i])
-            if visible:
-                shown[visible[0]] = False
-                changed = True
-    return cells.assign(shown=shown)
+@functools.lru_cache(maxsize=4)
+def _transformer(source: str, target: str) -> pyproj.Transformer:
+    """Transformers take tens of milliseconds to make."""
+    return pyproj.Transformer.from_crs(source, target, always_xy=True)
 
 
 def _points(
     plots: GeoDataFrame | None, land_cover: xr.DataArray | Mapping[str, xr.DataArray] | None, class_name: str
 ) -> pd.DataFrame | None:
-    if plots is not None:
-        table: pd.DataFrame = plots
-        return table
-    if land_cover is None:
-        return None
-    tiles = land_cover.values() if isinstance(land_cover, Mapping) else [land_cover]
-    return pd.concat([_patches(tile, class_name) for tile in tiles], ignore_index=True)
+    """Plots as points; patches of the maps where there are maps, so that public figures do not depend on outlines."""
+    if land_cover is not None:
+        tiles = land_cover.values() if isinstance(land_cover, Mapping) else [land_cover]
+        return pd.concat([_patches(tile, class_name) for tile in tiles], ignore_index=True)
+    table: pd.DataFrame | None = plots
+    return table
 
 
 def _patches(land_cover: xr.DataArray, class_name: str) -> pd.DataFrame:
@@ -406,15 +490,21 @@ def _restricted(plots: GeoDataFrame) -> str:
     return json.dumps(marked, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
-def _readme(rules: _Rules, class_name: str, include_plots: bool) -> str:
+def _readme(rules: _Rules, class_name: str, *, include_plots: bool, counted: bool) -> str:
     lines = [
         f"Public hectares of {class_name}.",
         "",
+        "No figure is exact: each carries noise of up to twice its largest plot, always the same for the same plots, so",
+        "that two figures can't be subtracted to find what lies between them. On average the noise is zero.",
         f"Cells are {rules.cell_km} km wide at least, on one fixed grid (EPSG:6933).",
         f"A 1 km cell is shown only with {rules.k} or more plots in the year; more cells are left out where a difference",
         "between a zone and its cells would tell what a cell left out holds. Coarser cells add up the shown ones.",
         "A cell without a row has few plots or none; the files do not tell which. Cells do not add up to zones.",
         f"Hectares are rounded to {rules.base_ha:g} ha. Zones below 1 square kilometre are left out.",
+        f"A zone with fewer than {rules.k} plots, perhaps none, has no hectares. A plot counts whole in the zones that",
+        "hold its centre."
+        if counted
+        else "Plots were not counted: a zone with less than one hectare for each of these plots has no hectares.",
         "Mapped hectares are pixel counting, not an estimate.",
     ]
     if include_plots:

@@ -22,11 +22,15 @@ from affine import Affine
 
 from geococa.errors import CRSMismatch, GridMismatch, InputRefused
 from geococa.grid import Grid
+from geococa.zarr_stores import ZARR, read_zarr_window
 
-__all__ = ["GDAL_OPTIONS", "Header", "hide_masked", "mask_fill", "raster_file", "read_header", "read_window"]
+__all__ = [
+    "GDAL_OPTIONS", "Header", "hide_masked", "mask_fill", "raster_file", "read_header", "read_member_header",
+    "read_remote_header", "read_window",
+]  # fmt: skip
 
-MAX_CELLS = 2**33
-"""Most cells a band may have: 92,000 x 92,000, larger than a national mosaic at 10 m."""
+MAX_CELLS = 2**35
+"""Most cells a band may have: 185,000 x 185,000, Colombia at 10 m in one raster."""
 MAX_BANDS = 4096
 MAX_BLOCK_BYTES = 512 * 2**20
 """Most bytes that reading one stored block may need."""
@@ -142,11 +146,15 @@ def raster_file(path: str | os.PathLike[str]) -> tuple[str, str]:
         raise InputRefused(
             f"{file}: can't be read ({error.strerror or error}); check the path and its rights"
         ) from error
+    return str(file.resolve()), _driver_of(start, str(file))
+
+
+def _driver_of(start: bytes, name: str) -> str:
     for magic, driver in _MAGIC:
         if start.startswith(magic):
-            return str(file.resolve()), driver
+            return driver
     raise InputRefused(
-        f"{file}: starts with {start[:8]!r}, so it is neither TIFF nor JPEG 2000; convert it with "
+        f"{name}: starts with {start[:8]!r}, so it is neither TIFF nor JPEG 2000; convert it with "
         "gdal_translate -of GTiff, also where it is a VRT"
     )
 
@@ -180,13 +188,45 @@ def read_header(path: str | os.PathLike[str]) -> Header:
     GridMismatch
         The raster has no georeferencing.
     """
+    name, driver = raster_file(path)
+    return _header(name, driver, Path(name).stat().st_size)
+
+
+def read_member_header(file: Path, offset: int, size: int) -> Header:
+    """Read the header of a raster that lies within another file, such as an uncompressed tar file.
+
+    Parameters
+    ----------
+    file : pathlib.Path
+        The file.
+    offset, size : int
+        First byte of the raster in it, and its length.
+
+    Raises
+    ------
+    InputRefused
+        As `read_header`.
+    """
+    whole = file.resolve()
+    with whole.open("rb") as stream:
+        stream.seek(offset)
+        start = stream.read(min(16, size))
+    driver = _driver_of(start, f"{file} at byte {offset}")
+    return _header(f"/vsisubfile/{offset}_{size},{whole}", driver, size)
+
+
+def read_remote_header(path: str) -> Header:
+    """Read the header of a raster on an allowed host (`geococa.network.remote_path` gives the path)."""
+    return _header(path, "JP2OpenJPEG" if path.lower().endswith(".jp2") else "GTiff", None)
+
+
+def _header(name: str, driver: str, size: int | None) -> Header:
     from rasterio.errors import NotGeoreferencedWarning
 
-    name, driver = raster_file(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         with _opened(name, driver) as dataset:
-            _check_budget(name, dataset)
+            _check_budget(name, dataset, size)
             if dataset.crs is None and dataset.gcps[0]:
                 raise CRSMismatch(
                     f"{name}: is placed by {len(dataset.gcps[0])} ground control points and has no grid of its own; warp it "
@@ -233,12 +273,11 @@ def _wkt(crs: Any, name: str) -> str:
         raise CRSMismatch(f"{name}: its coordinate reference system can't be read ({error})") from error
 
 
-def _check_budget(name: str, dataset: Any) -> None:
+def _check_budget(name: str, dataset: Any, size: int | None) -> None:
     rows, columns = dataset.shape
     depth = max((np.dtype(dtype).itemsize for dtype in dataset.dtypes), default=0)
     total = rows * columns * depth * dataset.count
     block = max((h * w for h, w in dataset.block_shapes), default=0) * depth
-    size = Path(name).stat().st_size
     interleaved = str(dataset.interleaving).lower().endswith("pixel") if dataset.interleaving else False
     block *= dataset.count if interleaved else 1
     if dataset.count == 0 or rows * columns > MAX_CELLS or dataset.count > MAX_BANDS or block > MAX_BLOCK_BYTES:
@@ -246,7 +285,7 @@ def _check_budget(name: str, dataset: Any) -> None:
             f"{name}: the header promises {rows} x {columns} cells in {dataset.count} bands ({block} bytes a block); "
             f"expected at most {MAX_CELLS} cells, {MAX_BANDS} bands, {MAX_BLOCK_BYTES} bytes a block"
         )
-    if total > _SMALL and total > MAX_RATIO * size:
+    if size is not None and total > _SMALL and total > MAX_RATIO * size:
         raise InputRefused(
             f"{name}: the header promises {total} bytes of pixels in a file of {size} bytes, more than any honest "
             "compression; the file is damaged or hostile"
@@ -314,8 +353,12 @@ def read_window(
     r0, r1, c0, c1 = window
     top, left = r0 // factor, c0 // factor
     rows, columns = -(-r1 // factor) - top, -(-c1 // factor) - left
-    with _opened(path, driver) as dataset:
-        data: np.ndarray = dataset.read(band, window=Window(left, top, columns, rows))
+    if driver == ZARR:
+        assert isinstance(band, int)
+        data = read_zarr_window(path, band, (top, top + rows, left, left + columns))
+    else:
+        with _opened(path, driver) as dataset:
+            data = dataset.read(band, window=Window(left, top, columns, rows))
     if data.shape[-2:] != (rows, columns):
         raise InputRefused(f"{path}: gave {data.shape[-2:]} cells where {(rows, columns)} were expected")
     if factor == 1:

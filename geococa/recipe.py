@@ -38,6 +38,7 @@ _FILES = (
     ("sar", ("path",)),
     ("zones", ("path",)),
     ("assessment", ("samples", "truth")),
+    ("report", ("reference",)),
 )
 """Settings that name a file or folder, by section; those of features and the sensor are seen to apart."""
 

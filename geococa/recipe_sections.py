@@ -440,6 +440,11 @@ class Report(Section):
 
     title: str = Field("Coca in protected areas", description="headline of the report")
     language: Literal["en", "es"] = Field("en", description="language the report opens in")
+    reference: Path | None = Field(
+        None,
+        description="CSV of published hectares to draw beside the run's own: zone ('all' = all zones together), year, area_ha, "
+        "perhaps low_ha, high_ha and source",
+    )
 
 
 class Run(Section):

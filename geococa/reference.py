@@ -11,8 +11,9 @@ import pandas as pd
 
 from geococa.errors import InputRefused
 from geococa.official_tables import read_coca_municipal
+from geococa.protected_areas import read_protected_areas
 
-__all__ = ["compare_with_reference", "read_coca_municipal", "reconcile", "unodc_national"]
+__all__ = ["compare_with_reference", "read_coca_municipal", "read_protected_areas", "reconcile", "unodc_national"]
 
 
 def unodc_national() -> pd.DataFrame:

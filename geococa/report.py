@@ -48,6 +48,7 @@ from geococa.report_tables import (
     total_series,
     truth_summary,
     wide_table,
+    with_reference,
 )
 from geococa.report_text import Key, Phrases
 
@@ -94,7 +95,7 @@ def write_report(
         Drawn as small pictures; hectares never come from them.
     pictures : xarray.DataArray or mapping of str to xarray.DataArray, optional
         Background picture of a tile, (band, y, x) with three bands (red, green, blue), any number type,
-        NaN = no data, stretched between its 2nd and 98th percentile. Keys as in ``maps``.
+        NaN = no data, stretched between the 2nd and 98th percentile of each band over all. Keys as in ``maps``.
     zones : geopandas.GeoDataFrame, optional
         Polygons with the column ``zone``, to draw outlines and to warn of overlaps.
     truth : pandas.DataFrame, optional
@@ -107,9 +108,11 @@ def write_report(
     intervals : pandas.DataFrame, optional
         ``zone``, ``year``, ``area_ha``, ``ci_low_ha``, ``ci_high_ha``: estimates per zone and year, hectares.
     reference : pandas.DataFrame, optional
-        Published hectares: ``year``, ``area_ha``, and ``zone`` where they belong to one of the zones.
+        Published hectares: ``year``, ``area_ha``, and ``zone`` where they belong to one of the zones (``all``: to all of
+        them together); perhaps ``low_ha`` and ``high_ha``, their interval, and ``source``.
     transitions : pandas.DataFrame, optional
-        ``from``, ``to``, ``area_ha``, perhaps ``zone`` and ``year_from``, ``year_to``.
+        ``from``, ``to``, ``area_ha``, perhaps ``zone``, ``year_from``, ``year_to``, and ``sustained_ha``, the part that
+        lasted.
     estimates : mapping of str to pandas.DataFrame, optional
         Tables of a run by name: ``skill``, ``yearly_estimates``, ``change_estimates``, ``composite_estimates`` (labelled as
         model-based), ``cutoff_account``.
@@ -173,11 +176,15 @@ def write_report(
         "low": (intervals, "ci_low_ha"),
         "high": (intervals, "ci_high_ha"),
         "truth": (truth, "true_ha" if truth is not None and "true_ha" in truth.columns else "area_ha"),
-        "reference": (reference if _has_zones(reference) else None, "area_ha"),
     }
     series = area_series(table, class_name, trends, extra)
+    series, total = with_reference(series, total_series(series, ""), reference)
     phrases = Phrases(_asset("text.json"), language)
-    context = _numbers(series, phrases, class_name, accuracy, intervals, min_observed_share)
+    changes = None if estimates is None else estimates.get("change_estimates")
+    tiles = headline_tiles(
+        series, total, phrases, class_name, accuracy, has_intervals=intervals is not None, changes=changes
+    )
+    context = _numbers(series, total, tiles, phrases, intervals, min_observed_share)
     context |= _sections(phrases, class_name, accuracy, matrices, reference, transitions)
     context["estimates"] = estimate_sections(estimates, phrases)
     context |= _page(table, classes, phrases, title, provenance)
@@ -188,18 +195,16 @@ def write_report(
 
 def _numbers(
     series: Sequence[ZoneSeries],
+    total: ZoneSeries,
+    tiles: list[dict[str, Any]],
     phrases: Phrases,
-    class_name: str,
-    accuracy: pd.DataFrame | None,
     intervals: pd.DataFrame | None,
     min_observed_share: float,
 ) -> dict[str, Any]:
     """Headlines, charts and the ranking."""
-    total = total_series(series, "")
-    tiles = headline_tiles(series, total, phrases, class_name, accuracy, has_intervals=intervals is not None)
     truth_rows, errors = truth_summary(series)
     ranking = ranking_rows(series)
-    kinds = {name for one in series for name in one.extra}
+    kinds = {name for one in (*series, total) for name in one.extra}
     with_trend = any(one.trend["verdict"] or _finite(one.trend["slope_ha_per_year"]) for one in series)
     share = format_number(100 * min_observed_share, 0)
 
@@ -320,6 +325,7 @@ def _render(context: dict[str, Any], phrases: Phrases) -> str:
         label=phrases.label,
         key=phrases.class_key,
         verdict=phrases.verdict,
+        said=phrases.said,
         n=_number,
         pct=format_percent,
         rate=_rate,
@@ -423,10 +429,6 @@ def _leaflet_style() -> str:
 
 def _leaflet_script() -> str:
     return re.sub(r"^//# sourceMappingURL=.*$", "", _asset("leaflet/leaflet.js"), flags=re.M)
-
-
-def _has_zones(frame: pd.DataFrame | None) -> bool:
-    return frame is not None and ("zone" in frame.columns or "park" in frame.columns)
 
 
 def _number(value: Any, digits: int = 1, sign: bool = False) -> str:

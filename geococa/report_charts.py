@@ -40,6 +40,7 @@ class Chart:
     whiskers: list[tuple[float, float, float, int]] = field(default_factory=list)
     truth: list[tuple[float, float, int]] = field(default_factory=list)
     reference: list[tuple[float, float, int]] = field(default_factory=list)
+    reference_range: list[tuple[float, float, float, int]] = field(default_factory=list)
     strip_y: float = 0.0
     strip_height: float = _STRIP
     strip: list[tuple[float, float, float, int]] = field(default_factory=list)
@@ -73,7 +74,8 @@ def area_chart(series: ZoneSeries, *, width: float, height: float, min_observed_
     min_observed_share : float
         Years observed less are drawn hollow.
     """
-    shown = [series.area_ha, *(series.extra.get(k, np.empty(0)) for k in ("estimate", "high", "truth", "reference"))]
+    others = ("estimate", "high", "truth", "reference", "reference_high")
+    shown = [series.area_ha, *(series.extra.get(k, np.empty(0)) for k in others)]
     values = np.concatenate(shown)
     largest = float(np.nanmax(values)) if np.isfinite(values).any() else 0.0
     ticks = nice_ticks(largest)
@@ -108,6 +110,7 @@ def area_chart(series: ZoneSeries, *, width: float, height: float, min_observed_
             if math.isfinite(value):
                 target.append((xs[i], y_of(float(value)), i))
     _add_interval(chart, series, xs, y_of)
+    _add_reference_range(chart, series, xs, y_of)
     _add_trend(chart, series, xs, numbers, y_of)
     chart.strip_y = bottom + _AXIS
     bar = min(slot * 0.72, 26.0)
@@ -183,6 +186,15 @@ def _add_interval(chart: Chart, series: ZoneSeries, xs: list[float], y_of: Calla
             chart.band += f"M{upper}L{lower}Z"
     if "estimate" in series.extra:
         chart.estimate = _segments(xs, series.extra["estimate"], y_of)
+
+
+def _add_reference_range(chart: Chart, series: ZoneSeries, xs: list[float], y_of: Callable[[float], float]) -> None:
+    low, high = series.extra.get("reference_low"), series.extra.get("reference_high")
+    if low is None or high is None:
+        return
+    for i, x in enumerate(xs):
+        if math.isfinite(low[i]) and math.isfinite(high[i]):
+            chart.reference_range.append((x, y_of(max(float(low[i]), 0.0)), y_of(float(high[i])), i))
 
 
 def _add_trend(

@@ -11,7 +11,7 @@ import io
 import math
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -243,10 +243,11 @@ def map_payload(
         if total <= budget or size <= 64:
             break
         size = max(64, int(size * min(0.85, 0.95 * math.sqrt(budget / total))))
-    backgrounds = dict(pictures) if isinstance(pictures, Mapping) else {} if pictures is None else {"map": pictures}
+    backgrounds = pictures if isinstance(pictures, Mapping) else {} if pictures is None else {"map": pictures}
+    limits = _stretch(backgrounds[name] for name in sorted(backgrounds, key=str))
     for name, tile in drawn.items():
         known = name in backgrounds
-        tile["picture"], tile["picture_bounds"] = _background(backgrounds[name], size) if known else ("", [])
+        tile["picture"], tile["picture_bounds"] = _background(backgrounds[name], size, limits) if known else ("", [])
     return {
         "years": years,
         "legend": sorted(legend.items(), key=lambda item: (item[0] == "unclassified",)),
@@ -344,17 +345,34 @@ def _draw_tile(array: xr.DataArray, grid: Grid, years: list[int | None], class_n
     }
 
 
-def _background(picture: xr.DataArray, side: int) -> tuple[str, list[list[float]]]:
-    """Three bands as a JPEG data URI, stretched between the 2nd and 98th percentile of each; no data is grey."""
-    if picture.ndim != 3 or picture.shape[0] != 3:
-        raise InputRefused(f"a background picture must be (band, y, x) with three bands, got {dict(picture.sizes)}")
+def _stretch(pictures: Iterable[xr.DataArray]) -> list[tuple[float, float]]:
+    """2nd and 98th percentile of each band over all pictures, so that neighbouring tiles look alike."""
+    seen: list[list[np.ndarray]] = [[], [], []]
+    for picture in pictures:
+        if picture.ndim != 3 or picture.shape[0] != 3:
+            raise InputRefused(f"a background picture must be (band, y, x) with three bands, got {dict(picture.sizes)}")
+        for i in range(3):
+            band = np.asarray(picture.isel({picture.dims[0]: i}).values, dtype=np.float32).ravel()
+            seen[i].append(band[:: max(1, band.size // 50_000)])
+    out = []
+    for parts in seen:
+        values = np.concatenate(parts) if parts else np.empty(0)
+        values = values[np.isfinite(values)]
+        low, high = np.percentile(values, [2, 98]) if values.size else (0.0, 1.0)
+        out.append((float(low), float(high)))
+    return out
+
+
+def _background(
+    picture: xr.DataArray, side: int, limits: Sequence[tuple[float, float]]
+) -> tuple[str, list[list[float]]]:
+    """Three bands as a JPEG data URI, each stretched between its limits; no data is grey."""
     image = optional_import("PIL.Image", "report")
     frame = mercator_frame(Grid.from_xarray(picture), side)
     out = np.full((*frame.shape, 3), 200, dtype=np.uint8)
     for i in range(3):
         band = np.asarray(picture.isel({picture.dims[0]: i}).values, dtype=np.float32).ravel()
-        seen = band[np.isfinite(band)]
-        low, high = np.percentile(seen, [2, 98]) if seen.size else (0.0, 1.0)
+        low, high = limits[i]
         picked = np.where(frame.source >= 0, band[np.maximum(frame.source, 0)], np.nan)
         scaled = np.clip((picked - low) / max(high - low, 1e-9), 0, 1) * 255
         out[..., i] = np.where(np.isfinite(scaled), np.nan_to_num(scaled), 200).astype(np.uint8)

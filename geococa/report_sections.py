@@ -27,6 +27,7 @@ __all__ = [
 
 _RISING, _FALLING = ("growing", "increasing"), ("shrinking", "decreasing")
 _INTERVAL = ("area_ha", "ci_low_ha", "ci_high_ha")
+_YEARS = ("year", "year_from", "year_to", "from_year", "to_year")
 
 
 def headline_tiles(
@@ -37,6 +38,7 @@ def headline_tiles(
     accuracy: pd.DataFrame | None,
     *,
     has_intervals: bool,
+    changes: pd.DataFrame | None = None,
 ) -> list[dict[str, Any]]:
     """Numbers at the top of the page, each with the words that keep it honest."""
     year, area = total.years[-1], float(total.area_ha[-1])
@@ -62,7 +64,7 @@ def headline_tiles(
             }
         )
     if len(total.years) > 1:
-        tiles.append(_change_tile(total, phrases))
+        tiles.append(_change_tile(total, phrases, changes if estimate is not None else None))
     tiles.append(_zones_tile(series, phrases, shown))
     unseen = sum(s.zone_ha * (1 - s.observed[-1]) for s in series if math.isfinite(s.observed[-1]))
     tiles.append(
@@ -120,7 +122,7 @@ def estimate_sections(tables: Mapping[str, pd.DataFrame] | None, phrases: Phrase
         table = None if tables is None else tables.get(name)
         if table is None or not len(table):
             continue
-        verdict = str(table["whole_verdict"].iloc[0]) if "whole_verdict" in table else ""
+        verdict = phrases.said(str(table["whole_verdict"].iloc[0])) if "whole_verdict" in table else ""
         columns, rows = plain_section(table.drop(columns="whole_verdict", errors="ignore"), phrases)
         out.append({"name": name, "columns": columns, "rows": rows, "verdict": verdict})
     return out
@@ -145,14 +147,23 @@ def plain_section(
         for column, value in zip(columns, record, strict=True):
             cell: dict[str, Any] = {"value": value, "numeric": column["numeric"]}
             if column["numeric"]:
-                whole = column["name"] == "year" and not pd.isna(value)
+                whole = column["name"] in _YEARS and not pd.isna(value)
                 cell["text"] = str(int(value)) if whole else format_number(value, column["digits"])
             else:
                 cell["value"] = "" if value is None or value is pd.NA else str(value)
-                cell["html"] = phrases.class_markup(cell["value"]) if column["name"] == "class" else cell["value"]
+                cell["html"] = _words(column["name"], cell["value"], phrases)
             cells.append(cell)
         rows.append(cells)
     return columns, rows
+
+
+def _words(column: str, value: str, phrases: Phrases) -> Any:
+    """Text of a cell: names of zones and sources as they are, classes and what stages say in both languages."""
+    if column == "class":
+        return phrases.class_markup(value)
+    if column in ("zone", "source") and value not in ("all", "all zones"):
+        return value
+    return phrases.said(value)
 
 
 def matrix_sections(
@@ -189,12 +200,13 @@ def matrix_sections(
 
 
 def transition_section(transitions: pd.DataFrame | None, phrases: Phrases, class_name: str) -> dict[str, Any]:
-    """Rows from class to class, largest first, and the bars of those that involve the class of interest."""
+    """Rows from class to class, largest first, and what the class of interest replaced and became, as bars."""
     empty: dict[str, Any] = {
         "transition_rows": [],
-        "transition_bars": [],
+        "transition_sides": [],
         "transitions_have_zone": False,
         "transitions_have_period": False,
+        "transitions_have_lasting": False,
     }
     if transitions is None or not len(transitions):
         return empty
@@ -216,25 +228,57 @@ def transition_section(transitions: pd.DataFrame | None, phrases: Phrases, class
         return empty
     keys = [name for name in ("zone", "year_from", "year_to") if name in data.columns]
     data = data.sort_values(["area_ha", *keys, "from", "to"], ascending=[False] + [True] * (len(keys) + 2))
-    rows = [_transition_row(record, phrases) for record in data.to_dict("records")]
     involved = data[(data["from"] == class_name) != (data["to"] == class_name)]
-    pairs = involved.groupby(["from", "to"])[["area_ha"]].sum().reset_index()
-    pairs = pairs.sort_values(["area_ha", "from", "to"], ascending=[False, True, True]).head(8)
-    bars = [
-        {
-            "label": phrases.markup(
-                "transitions.bar", before=phrases.class_key(str(before)), after=phrases.class_key(str(after))
-            ),
-            "area": float(area),
-            "width": round(100 * float(area) / float(pairs["area_ha"].max()), 2),
-        }
-        for before, after, area in zip(pairs["from"], pairs["to"], pairs["area_ha"], strict=True)
-    ]
+    largest = (
+        max(involved[involved[side] != class_name].groupby(side)["area_ha"].sum().max() for side in ("from", "to"))
+        if len(involved)
+        else 0.0
+    )
     return {
-        "transition_rows": rows,
-        "transition_bars": bars,
+        "transition_rows": [_transition_row(record, phrases) for record in data.to_dict("records")],
+        "transition_sides": [
+            _transition_side(involved, own, other, float(np.nan_to_num(largest)), phrases, class_name)
+            for own, other in (("to", "from"), ("from", "to"))
+        ]
+        if len(involved)
+        else [],
         "transitions_have_zone": "zone" in data.columns,
         "transitions_have_period": "year_to" in data.columns,
+        "transitions_have_lasting": "sustained_ha" in data.columns,
+    }
+
+
+def _transition_side(
+    data: pd.DataFrame, own: str, other: str, largest: float, phrases: Phrases, class_name: str
+) -> dict[str, Any]:
+    """Bars of what a class replaced (``own`` is "to") or became (``own`` is "from"), all zones and steps together."""
+    part = data[data[own] == class_name]
+    columns = [name for name in ("area_ha", "sustained_ha") if name in part.columns]
+    sums = part.groupby(other)[columns].sum().reset_index()
+    sums = sums.sort_values(["area_ha", other], ascending=[False, True])
+    total = float(sums["area_ha"].sum())
+    lasting = float(sums["sustained_ha"].sum()) if "sustained_ha" in sums and total > 0 else math.nan
+    shown: dict[str, Any] = {"class": phrases.class_key(class_name)}
+    return {
+        "title": phrases.markup("transitions.before" if own == "to" else "transitions.after", **shown),
+        "sum": phrases.markup("transitions.sum", area=format_number(total))
+        if total
+        else phrases.markup("transitions.none"),
+        "lasting": phrases.markup("transitions.lasting", percent=format_number(100 * lasting / total, 0))
+        if math.isfinite(lasting)
+        else "",
+        "rows": [
+            {
+                "label": phrases.class_markup(str(row[other])),
+                "text": phrases.markup(
+                    "transitions.bar",
+                    area=format_number(row["area_ha"]),
+                    percent=format_number(100 * row["area_ha"] / total, 0),
+                ),
+                "width": round(100 * float(row["area_ha"]) / largest, 2),
+            }
+            for row in sums.to_dict("records")
+        ],
     }
 
 
@@ -258,7 +302,19 @@ def provenance_rows(provenance: Mapping[str, Any], prefix: str = "") -> list[tup
     return rows
 
 
-def _change_tile(total: ZoneSeries, phrases: Phrases) -> dict[str, Any]:
+def _change_tile(total: ZoneSeries, phrases: Phrases, changes: pd.DataFrame | None) -> dict[str, Any]:
+    """Change since the year before: the estimate and its interval where points were seen in both years."""
+    found = _estimated_change(changes, total.years[-2], total.years[-1])
+    if found is not None:
+        return {
+            "label": phrases.markup("tile.change.estimated", css="cap", year=_year(total.years[-2])),
+            "value": _big(found[0], sign=True),
+            "unit": "ha",
+            "badge": None,
+            "note": phrases.markup(
+                "tile.change.estimated.note", low=_big(found[1], sign=True), high=_big(found[2], sign=True)
+            ),
+        }
     before, after = float(total.area_ha[-2]), float(total.area_ha[-1])
     args: dict[str, Any] = {"before": _big(before), "after": _big(after)}
     if before > 0:
@@ -273,6 +329,20 @@ def _change_tile(total: ZoneSeries, phrases: Phrases) -> dict[str, Any]:
         "badge": None,
         "note": note,
     }
+
+
+def _estimated_change(
+    changes: pd.DataFrame | None, first: int | None, last: int | None
+) -> tuple[float, float, float] | None:
+    """Estimated change of the whole archive between two years, and its interval."""
+    needed = ("zone", "year_from", "year_to", "change_ha", "ci_low_ha", "ci_high_ha")
+    if changes is None or any(name not in changes.columns for name in needed):
+        return None
+    data = changes[(changes["zone"] == "all") & (changes["year_from"] == first) & (changes["year_to"] == last)]
+    if len(data) != 1 or not data[list(needed[3:])].notna().all(axis=None):
+        return None
+    change, low, high = (float(data[name].iloc[0]) for name in needed[3:])
+    return change, low, high
 
 
 def _zones_tile(series: Sequence[ZoneSeries], phrases: Phrases, shown: dict[str, Any]) -> dict[str, Any]:
@@ -323,6 +393,7 @@ def _transition_row(record: Mapping[Any, Any], phrases: Phrases) -> dict[str, An
         "before_html": phrases.class_markup(before),
         "after_html": phrases.class_markup(after),
         "area": float(record["area_ha"]),
+        "lasting": float(record.get("sustained_ha", math.nan)),
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ __all__ = [
     "total_series",
     "truth_summary",
     "wide_table",
+    "with_reference",
 ]
 
 DATE_COLUMNS = ("mean_observations", "fallback_share", "mean_age_days", "median_age_days")
@@ -60,7 +61,8 @@ class ZoneSeries:
     zone_ha : float
         Area of the zone.
     extra : dict of str to numpy.ndarray
-        ``estimate``, ``low``, ``high``, ``truth``, ``reference`` hectares where given.
+        ``estimate``, ``low``, ``high``, ``truth``, ``reference``, ``reference_low``, ``reference_high`` hectares where
+        given.
     trend : dict
         Columns of the trend table for this zone; the verdict is None where there is none.
     """
@@ -203,6 +205,33 @@ def total_series(series: Sequence[ZoneSeries], name: str) -> ZoneSeries:
     if all("truth" in s.extra for s in series):
         extra["truth"] = np.sum([s.extra["truth"] for s in series], axis=0)
     return ZoneSeries(name, "zone-all", years, np.where(observed > 0, area, np.nan), observed, zone_ha, extra)
+
+
+def with_reference(
+    series: Sequence[ZoneSeries], total: ZoneSeries, reference: pd.DataFrame | None
+) -> tuple[list[ZoneSeries], ZoneSeries]:
+    """Add published hectares to the zones that they name, and to all together where their zone is ``all``.
+
+    Published zones that are not in the report, and figures without a zone (such as a whole country's), stay in their table.
+    """
+    if reference is None or not ({"zone", "park"} & set(reference.columns)):
+        return list(series), total
+    data = with_zone(reference)
+    known = {one.zone for one in series} | {"all"}
+    data = data[data["zone"].astype(str).isin(known)]
+    names = {"area_ha": "reference", "low_ha": "reference_low", "high_ha": "reference_high"}
+    if "area_ha" not in data.columns or "year" not in data.columns:
+        raise InputRefused(f"published hectares need the columns year and area_ha, got {list(reference.columns)}")
+    if not len(data):
+        return list(series), total
+    order = [*(one.zone for one in series), "all"]
+    found = {new: align_table(data, old, order, total.years, "") for old, new in names.items() if old in data.columns}
+
+    def added(one: ZoneSeries, row: int) -> ZoneSeries:
+        own = {name: values[row] for name, values in found.items() if np.isfinite(values[row]).any()}
+        return replace(one, extra=one.extra | own)
+
+    return [added(one, i) for i, one in enumerate(series)], added(total, len(series))
 
 
 def align_table(

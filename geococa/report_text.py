@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 __all__ = ["Key", "Phrases"]
 
+
+_IDENTIFIERS = ("age_correction", "unseen", "historical_mean", "index_threshold", "wilson", "all")
 
 _SYMBOLS = {
     "key.mapped": '<line class="line" x1="1" x2="25" y1="7" y2="7"/><circle class="dot" cx="13" cy="7" r="3.6"/>',
@@ -17,7 +20,8 @@ _SYMBOLS = {
     '<line class="estimate" x1="1" x2="25" y1="7" y2="7"/>',
     "key.trend": '<path class="wedge" d="M1 12L25 1L25 10L1 14Z"/><line class="trend" x1="1" x2="25" y1="11" y2="4"/>',
     "key.truth": '<path class="truth" d="M13 1.5l5.5 5.5l-5.5 5.5l-5.5 -5.5z"/>',
-    "key.reference": '<rect class="reference" x="9" y="3" width="8" height="8"/>',
+    "key.reference": '<line class="reference-range" x1="13" x2="13" y1="0" y2="14"/>'
+    '<rect class="reference" x="9" y="3" width="8" height="8"/>',
     "key.unobserved": '<rect class="track" x="1" y="4.5" width="24" height="5"/>'
     '<rect class="unseen" x="1" y="4.5" width="10" height="5"/>',
 }
@@ -64,6 +68,10 @@ class Phrases:
         self.table: dict[str, list[str]] = json.loads(glued)
         self.language = language
         self._column = ("en", "es").index(language)
+        said = sorted((pair[0], key) for key, pair in self.table.items() if key.startswith("say."))
+        self._patterns = [(_pattern(text), key) for text, key in said]
+        # the tables name these by their identifiers
+        self._patterns += [(re.compile(re.escape(name)), f"say.{name}") for name in _IDENTIFIERS]
 
     def plain(self, key: str, **args: str | Key) -> str:
         """Phrase as plain text."""
@@ -95,6 +103,30 @@ class Phrases:
         key = f"verdict.{str(value).replace('_', ' ')}"
         return self.markup(key) if key in self.table else _Markup(escape(str(value)))
 
+    def said(self, text: str) -> _Markup:
+        """A status, note or notice of a table: in both languages where it is one that the tables are known to say."""
+        if not text:
+            return _Markup("")
+        sentences = [text] if self._known(text) else text.split(". ")
+        return _Markup("; ".join(self._known(one) or self._unknown(one) for one in sentences))
+
+    def _known(self, text: str) -> _Markup | None:
+        for pattern, key in self._patterns:
+            found = pattern.fullmatch(text)
+            if found:
+                args: dict[str, Any] = {name: self._argument(value) for name, value in found.groupdict().items()}
+                return self.markup(key, **args)
+        return None
+
+    def _argument(self, value: str) -> str | Key:
+        """Argument of a known sentence: a phrase where it is one, and a unit that reads the same in both languages."""
+        key = f"say.{value.replace(' ', '_')}"
+        return Key(key) if key in self.table else value.replace(" ha a year", "\u00a0ha/a")
+
+    def _unknown(self, text: str) -> _Markup:
+        """Text of a stage in English: a screen reader must not read it as Spanish."""
+        return _Markup(f'<span lang="en">{escape(text)}</span>' if " " in text else escape(text))
+
     def chart_keys(self, kinds: set[str], with_trend: bool, share: str) -> list[tuple[_Markup, str, dict[str, str]]]:
         """Entries of the legend of the charts: symbol, phrase, arguments; only for what is drawn."""
         entries: list[tuple[bool, str, dict[str, str]]] = [
@@ -118,3 +150,12 @@ def _data(args: dict[str, str | Key]) -> str:
         if values
     ]
     return "".join(parts)
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    """Expression that a phrase with its placeholders filled in matches."""
+    plain = text.replace("\u00a0", " ")
+    parts = re.split(r"\{(\w+)\}", plain)
+    return re.compile(
+        "".join(f"(?P<{part}>(?:(?!\\. ).)+)" if i % 2 else re.escape(part) for i, part in enumerate(parts))
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CHANGE_TABLES",
     "TileMaps",
+    "TilePictures",
     "areas_from_table",
     "find_maps",
     "own_ground",
@@ -75,6 +76,32 @@ class TileMaps(Mapping[str, xr.DataArray]):
 
     def __getitem__(self, tile: str) -> xr.DataArray:
         return read_maps(self._paths[tile])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+
+class TilePictures(Mapping[str, xr.DataArray]):
+    """The background pictures of the tiles of a run that have one, read when asked for; NaN = no data.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Folder of the maps.
+    tiles : iterable of str
+        Tiles to look for.
+    """
+
+    def __init__(self, folder: Path, tiles: Iterable[str]) -> None:
+        paths = {tile: folder / f"{tile}_picture.tif" for tile in tiles}
+        self._paths = {tile: path for tile, path in paths.items() if path.is_file()}
+
+    def __getitem__(self, tile: str) -> xr.DataArray:
+        picture = read_raster(self._paths[tile])
+        return picture.where(picture != picture.attrs["nodata"]).astype(np.float32)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._paths)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import fnmatch
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,18 +16,22 @@ from geococa.backscatter import radar_files
 from geococa.errors import InputRefused
 from geococa.ground import ground_inputs
 from geococa.image_ages import DATE_LAYERS
-from geococa.ledger import Task, file_fingerprint, file_sha256, hash_of
+from geococa.ledger import Ledger, Task, file_fingerprint, file_sha256, hash_of
 from geococa.models import read_model
 from geococa.pipeline import estimates_transitions
 from geococa.recipe import Recipe
+from geococa.run_lock import LEDGER_NAME
+from geococa.sensors import get_sensor
+from geococa.tile_inputs import InputFile, content_key, tile_digests, tile_fingerprint
+from geococa.tile_search import search_tiles
 from geococa.tiles import TileRef, find_tiles
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
 __all__ = [
-    "AREAS_SCHEMA", "TESTING", "Progress", "RunJob", "areas_task", "layer_files", "maps_task", "no_progress", "plan_job",
-    "yearly_files",
+    "AREAS_SCHEMA", "TESTING", "Progress", "RunJob", "areas_task", "layer_files", "maps_task", "model_task", "no_progress",
+    "plan_job", "tile_state", "with_known_digests", "yearly_files",
 ]  # fmt: skip
 
 CODE_SCHEMA = "1"
@@ -38,6 +44,9 @@ _PLAIN_LABELS = {"sieve_rule": "largest_neighbour"}
 """Settings that change nothing, so that maps made before there were such settings are still good."""
 
 TESTING = ("folds", "block_m", "buffer_m")
+
+_BAND = re.compile(r"(.*_)?(B\d{1,2}A?|SCL|SR_B\d|QA_PIXEL)(_\d+m)?\.(tiff?|jp2)", re.IGNORECASE)
+"""Names of the bands of Sentinel-2 and Landsat products."""
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how many are done, how many there are."""
@@ -53,9 +62,9 @@ class RunJob:
     tiles: tuple[TileRef, ...]
     refused: dict[str, str]
     years: tuple[int, ...]
-    workers: int
     threads: int
     progress: Progress
+    by_content: bool = False
 
     @cached_property
     def gives_fractions(self) -> bool:
@@ -66,10 +75,29 @@ class RunJob:
         return read_model(settings.path).output == "fraction"
 
     @cached_property
-    def model_key(self) -> str:
-        """Digest of all that the run's model depends on: its file, or samples, scenes and settings."""
-        # worked out once: the maps of every tile depend on it, and it looks at the files of all tiles
-        return _model_key(self)
+    def digests(self) -> dict[str, list[InputFile]]:
+        """Checksums of the inputs of every tile that can be read; worked out where inputs are known by their content."""
+        found: dict[str, list[InputFile]] = {}
+        if not self.by_content:
+            return found
+
+        def read(tile: TileRef) -> list[InputFile] | None:
+            try:
+                return tile_digests(tile, self.recipe.bands_needed())
+            except InputRefused:  # the run itself will name the tile
+                return None
+
+        with ThreadPoolExecutor(max(2, self.threads)) as pool:
+            for done, (tile, files) in enumerate(zip(self.tiles, pool.map(read, self.tiles), strict=True), start=1):
+                if files is not None:
+                    found[tile.tile] = files
+                self.progress("reading checksums", done, len(self.tiles))
+        return found
+
+    @cached_property
+    def model_sha256(self) -> str:
+        """Checksum of the run's model as it is kept in the output folder: what maps depend on."""
+        return file_sha256(self.model_path)
 
     @property
     def model_path(self) -> Path:
@@ -82,61 +110,81 @@ def no_progress(what: str, done: int, total: int) -> None:
 
 
 def plan_job(
-    archive: Path, recipe: Recipe, folder: Path, workers: int, threads: int | None, progress: Progress
+    archive: Path,
+    recipe: Recipe,
+    folder: Path,
+    threads: int | None,
+    progress: Progress,
+    *,
+    by_content: bool = False,
 ) -> RunJob:
     """Find the tiles and years of a run, and check what the recipe asks of them; nothing is written."""
-    if workers < 1:
-        raise InputRefused(f"workers must be 1 or more, got {workers}")
     tiles, refused = _find(archive, recipe)
     found = sorted({year for tile in tiles for year in tile.years})
     first, last = recipe.scenes.years or (found[0], found[-1])
     years = tuple(range(first, last + 1))
     if not set(years) & set(found):
         raise InputRefused(f"the recipe asks for {first}-{last}, but {archive} has scenes of {found[0]}-{found[-1]}")
-    share = max(1, (os.cpu_count() or 1) // workers) if threads is None else check_threads(threads)
-    return RunJob(archive, recipe, folder, tiles, refused, years, workers, share, progress)
+    return RunJob(archive, recipe, folder, tiles, refused, years, check_threads(threads), progress, by_content)
 
 
 def _find(archive: Path, recipe: Recipe) -> tuple[tuple[TileRef, ...], dict[str, str]]:
     """Tiles of an archive, and the reasons of those whose headers or metadata can't be read."""
-    pattern = recipe.scenes.pattern
-    try:
-        return tuple(find_tiles(archive, pattern=pattern, sensor=recipe.scenes.sensor)), {}
-    except InputRefused:
-        if not archive.is_dir():
-            raise
-        tiles: list[TileRef] = []
-        refused: dict[str, str] = {}
-        for child in sorted(path for path in archive.iterdir() if path.is_dir() and not path.name.startswith(".")):
-            try:
-                tiles += (
-                    find_tiles(archive, pattern=child.name, sensor=recipe.scenes.sensor)
-                    if _matches(child, pattern)
-                    else []
-                )
-            except InputRefused as error:
-                refused[child.name] = f"{type(error).__name__}: {error}"
-        if not tiles:
-            raise
-        return tuple(tiles), refused
+    pattern, sensor = recipe.scenes.pattern, recipe.scenes.sensor
+    tiles, refused = search_tiles(archive, pattern=pattern, sensor=None if sensor is None else get_sensor(sensor))
+    if not tiles:
+        return tuple(find_tiles(archive, pattern=pattern, sensor=sensor)), {}  # says what is wrong with them
+    named = {name: f"{type(error).__name__}: {error}" for name, error in refused.items()}
+    return tuple(tiles), _without_metadata(archive, pattern, {tile.tile for tile in tiles} | set(named)) | named
 
 
-def _matches(child: Path, pattern: str | None) -> bool:
-    return pattern is None or child.match(pattern)
+def _without_metadata(archive: Path, pattern: str | None, known: set[str]) -> dict[str, str]:
+    """Folders that hold bands as products have them but no scene, which would otherwise be passed over without a word."""
+    found: dict[str, str] = {}
+    if not archive.is_dir():
+        return found
+    for child in sorted(path for path in archive.iterdir() if path.is_dir() and path.name not in known):
+        if child.name.startswith(".") or not fnmatch.fnmatchcase(child.name, pattern or "*"):
+            continue
+        if (child / LEDGER_NAME).exists():  # somebody's outputs
+            continue
+        bands = [path for path in sorted(child.glob("*/*")) if _BAND.fullmatch(path.name)]
+        if bands:
+            found[child.name] = (
+                f"InputRefused: {child}: has {len(bands)} rasters such as {bands[0].parent.name}/{bands[0].name}, but no "
+                "metadata that make a scene of them (STAC item.json, SAFE XML, Landsat MTL); fetch the product again"
+            )
+    return found
 
 
 # Keys: everything that a result depends on --------------------------------------------------------------------------
 
 
-def _inputs(tile: TileRef) -> list[Any]:
-    files = []
-    for scene in tile.scenes:
-        path = Path(scene.path)
-        members = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-        files += [file_fingerprint(member, Path(tile.path)) for member in members]
-        # what a sensor.toml says of the numbers is in no file of the scene
-        files.append([scene.id, sorted(scene.scale.items()), sorted(scene.offset.items()), str(scene.own_quality)])
-    return files
+def _inputs(job: RunJob, tile: TileRef) -> list[Any]:
+    """State of a tile's inputs, by their content where that is asked for."""
+    if job.by_content and tile.tile in job.digests:
+        return content_key(tile, [(file.name, file.sha256) for file in job.digests[tile.tile]])
+    return tile_fingerprint(tile)
+
+
+def model_task(job: RunJob) -> Task:
+    """Task of the run's model, with the digest of samples, settings and scenes."""
+    quick = replace(job, by_content=False)
+    return Task("model", "archive", _model_key(quick), _model_key(job) if job.by_content else None)
+
+
+def with_known_digests(job: RunJob, ledger: Ledger) -> RunJob:
+    """The run with its inputs known by their content, as far as workers told the ledger of it; nothing is read again."""
+    if job.by_content:
+        return job
+    known: dict[str, list[InputFile]] = {}
+    for row in ledger.inputs().to_dict("records"):
+        if row["stage"] == "maps":
+            file = InputFile(str(row["path"]), int(row["bytes"]), str(row["sha256"]), Path())
+            known.setdefault(str(row["item"]), []).append(file)
+    sure = replace(job, by_content=True)
+    vars(sure)["digests"] = known  # in place of reading all files
+    return sure
 
 
 def _model_key(job: RunJob) -> str:
@@ -146,7 +194,7 @@ def _model_key(job: RunJob) -> str:
     # the model holds the yearly transitions of the very images
     settings = job.recipe.settings()
     sections = ("scenes", "clear_sky", "reflectance", "composite", "features", "labels")
-    inputs = [_inputs(tile) for tile in job.tiles]
+    inputs = [_inputs(job, tile) for tile in job.tiles]
     return hash_of(key, [settings[name] for name in sections], inputs, job.years, ground_inputs(job.recipe))
 
 
@@ -165,7 +213,7 @@ def _trained_key(job: RunJob) -> str:
     # how the model is tested does not change it
     upstream[-1] = {name: value for name, value in upstream[-1].items() if name not in TESTING}
     upstream += _beside(job, job.tiles)
-    return hash_of(CODE_SCHEMA, upstream, file_sha256(samples), [_inputs(tile) for tile in job.tiles])
+    return hash_of(CODE_SCHEMA, upstream, file_sha256(samples), [_inputs(job, tile) for tile in job.tiles])
 
 
 def _beside(job: RunJob, tiles: Sequence[TileRef]) -> list[Any]:
@@ -178,8 +226,12 @@ def _beside(job: RunJob, tiles: Sequence[TileRef]) -> list[Any]:
     return found
 
 
-def maps_task(job: RunJob, tile: TileRef) -> Task:
-    """Task of a tile's maps, with the digest of scenes, settings and model."""
+def maps_task(job: RunJob, tile: TileRef, read: Sequence[tuple[str, str]] | None = None) -> Task:
+    """Task of a tile's maps, with the digest of scenes, settings and model.
+
+    ``read`` gives name and SHA-256 of the files that a worker read; without it the content is known only where the run
+    goes by it.
+    """
     settings = job.recipe.settings()
     stages = [settings[s] for s in ("scenes", "clear_sky", "reflectance", "composite", "features")]
     stages.append({name: value for name, value in settings["labels"].items() if value != _PLAIN_LABELS.get(name)})
@@ -187,7 +239,20 @@ def maps_task(job: RunJob, tile: TileRef) -> Task:
     # maps do not depend on layers beside them, so a run without any is the one that it was before there were layers
     named += [settings["layers"]] if any(settings["layers"].values()) else []
     named += _beside(job, [tile])
-    return Task("maps", tile.tile, hash_of(CODE_SCHEMA, stages, job.model_key, _inputs(tile), job.years, *named))
+
+    def key(inputs: list[Any]) -> str:
+        return hash_of(CODE_SCHEMA, stages, job.model_sha256, inputs, job.years, *named)
+
+    if read is None and tile.tile in job.digests:
+        read = [(file.name, file.sha256) for file in job.digests[tile.tile]]
+    return Task("maps", tile.tile, key(tile_fingerprint(tile)), None if read is None else key(content_key(tile, read)))
+
+
+def tile_state(job: RunJob, ledger: Ledger, task: Task) -> tuple[str, str]:
+    """What is to be done for a task, and why."""
+    if job.by_content and task.content_key is None:
+        return "compute", "its inputs can't be read"
+    return ledger.state(task, by_content=job.by_content)
 
 
 def areas_task(job: RunJob, tile: str, maps: dict[int, Path], owned: BaseGeometry) -> Task:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from geococa.command_parts import PATH, print_table, read_land_cover
+from geococa.command_parts import PATH, Command, json_option, print_files, print_table, read_land_cover
 
 __all__ = ["assess", "sample", "settle", "sheet"]
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("land_cover", metavar="MAP", type=PATH)
 @click.option("--count", default=600, show_default=True, type=click.IntRange(1), help="Number of sample points.")
 @click.option(
@@ -34,6 +34,7 @@ __all__ = ["assess", "sample", "settle", "sheet"]
     type=PATH,
     help="GeoPackage to write: points with stratum and inclusion probability.",
 )
+@json_option
 def sample(
     land_cover: Path,
     count: int,
@@ -48,6 +49,7 @@ def sample(
     seed: int,
     classes: str | None,
     out: Path,
+    as_json: bool,
 ) -> None:
     """Draw a probability sample from a map, to be labelled by interpreters.
 
@@ -83,13 +85,14 @@ def sample(
     if year is not None:
         points.insert(1, "year", year)
     points.to_file(out, driver="GPKG", layer="samples")
-    click.echo(
+    then = (
         f"wrote {len(points)} points to {out}; fill the empty label column, or label on a page from geococa sheet; then: "
         f"geococa assess MAP --samples {out}"
     )
+    print_files([out], as_json, text=then)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("tiles", nargs=-1, required=True, type=PATH)
 @click.option("--samples", required=True, type=PATH, help="Points to label, as 'geococa sample' wrote them.")
 @click.option("--recipe", type=PATH, help="How images are masked and composed; the defaults where not given.")
@@ -101,6 +104,7 @@ def sample(
     "--only-open", is_flag=True, help="Only samples without a class: after 'geococa settle', those in dispute."
 )
 @click.option("--out", required=True, type=PATH, help="HTML file to write; it opens from disk and loads nothing.")
+@json_option
 def sheet(
     tiles: tuple[Path, ...],
     samples: Path,
@@ -111,6 +115,7 @@ def sheet(
     title: str,
     only_open: bool,
     out: Path,
+    as_json: bool,
 ) -> None:
     """Write a page to label samples with: images of every year, buttons for the class, answers saved as CSV.
 
@@ -132,10 +137,11 @@ def sheet(
             raise click.UsageError(f"every sample of {samples} has a class; there is nothing left to label")
     pictures = sample_pictures(tiles, points, settings, names, window_m=window_m)
     kinds = [name.strip() for name in classes.split(",") if name.strip()]
-    click.echo(write_response_sheet(points, pictures, out, classes=kinds, bands=names, window_m=window_m, title=title))
+    page = write_response_sheet(points, pictures, out, classes=kinds, bands=names, window_m=window_m, title=title)
+    print_files([page], as_json)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("samples", type=PATH)
 @click.option(
     "--labels", multiple=True, required=True, type=PATH, help="What one interpreter answered; give it for each."
@@ -188,7 +194,7 @@ def settle(
     )
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("land_cover", metavar="MAP", type=PATH)
 @click.option("--samples", required=True, type=PATH, help="Labelled points.")
 @click.option("--class-column", default="class", show_default=True, help="Column with the reference class.")

@@ -216,6 +216,14 @@ def sample_design(
     ------
     AccuracyError
         Nothing was observed, or ``n`` is too small or too large.
+
+    Examples
+    --------
+    >>> import geococa as coca
+    >>> land_cover = coca.synthetic.simple_land_cover((64, 64), seed=1, years=(2023, 2024), unobserved=0.0)
+    >>> points = coca.sample_design(land_cover.isel(time=0), 60, design="simple", seed=1)
+    >>> len(points), float(points["inclusion_probability"].round(4).iloc[0])
+    (60, 0.0146)
     """
     import geopandas
 

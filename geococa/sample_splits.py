@@ -136,6 +136,17 @@ def split_samples(
         One part holds no sample of ``positive``.
     InputRefused
         ``test_share`` is not between 0 and 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> rng = np.random.default_rng(0)
+    >>> table = pd.DataFrame({"class": ["coca", "forest"] * 50, "x": rng.uniform(0, 9000, 100), "y": rng.uniform(0, 9000, 100)})
+    >>> table.attrs["crs"] = "EPSG:32618"
+    >>> training, test = split_samples(table, 0.3, block_m=1000, seed=1)
+    >>> len(training) + len(test), len(test) >= 20
+    (100, True)
     """
     seed = check_seed(seed)
     if not isinstance(test_share, int | float) or not 0 < test_share < 1:
@@ -181,6 +192,17 @@ def spatial_folds(
     ------
     NoPositives
         A fold's training or test part holds no sample of ``positive``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> rng = np.random.default_rng(0)
+    >>> table = pd.DataFrame({"class": ["coca", "forest"] * 50, "x": rng.uniform(0, 9000, 100), "y": rng.uniform(0, 9000, 100)})
+    >>> table.attrs["crs"] = "EPSG:32618"
+    >>> folds = spatial_folds(table, 3, block_m=1000, seed=1)
+    >>> len(folds)
+    3
     """
     folds, seed = check_whole(folds, "folds", 2), check_seed(seed)
     groups = _groups(table, block_m, crs)

@@ -246,6 +246,16 @@ def training_table(
     ------
     InputRefused
         No sample lies on an observed pixel.
+
+    Examples
+    --------
+    >>> import geococa as coca
+    >>> scenes = coca.open_tile("sample_tiles/18NXG", years=[2024], bands=["red", "nir"])
+    >>> annual = coca.composite(coca.to_reflectance(scenes, where=coca.clear_sky(scenes)))
+    >>> samples = coca.read_samples("sample_tiles/samples.gpkg")
+    >>> table = coca.training_table(samples, coca.spectral_features(annual, ["ndvi"]))
+    >>> "ndvi" in table and set(table["year"]) == {2024}
+    True
     """
     table = extract_samples(samples, features, class_column=class_column, year_column=year_column)
     if table.empty:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 
 from affine import Affine
 
@@ -46,6 +47,13 @@ class BandFile:
             header.dtypes[index - 1],
             header.nodata[index - 1],
         )
+
+    @property
+    def source(self) -> Path | None:
+        """File or store on disk that the band is in; None where it is remote."""
+        if self.path.startswith("/vsisubfile/"):  # a member of a tar file: /vsisubfile/<offset>_<size>,<file>
+            return Path(self.path.split(",", 1)[1])
+        return None if self.path.startswith("/vsi") else Path(self.path)
 
     @property
     def cell_area(self) -> float:
@@ -130,6 +138,13 @@ class TileRef:
         Finest grid among its reflectance and quality bands.
     scenes : tuple of SceneRef
         In order of time.
+
+    Examples
+    --------
+    >>> import geococa as coca
+    >>> tile = coca.find_tiles("sample_tiles")[0]
+    >>> tile.tile, tile.years[0], tile.grid.shape
+    ('18NXG', 2018, (220, 220))
     """
 
     tile: str

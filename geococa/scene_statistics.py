@@ -157,6 +157,15 @@ def drop_useless_scenes(
     ------
     InputRefused
         No scene is left.
+
+    Examples
+    --------
+    >>> import geococa as coca
+    >>> scenes = coca.open_tile("sample_tiles/18NXG", years=[2024], bands=["red"], window=(0, 60, 0, 60))
+    >>> clear = coca.clear_sky(scenes)
+    >>> kept, clear = coca.drop_useless_scenes(scenes, clear, min_clear_share=0.5)
+    >>> scenes.sizes["time"], kept.sizes["time"]
+    (4, 1)
     """
     reasons = useless(table := mask_statistics(scenes, clear), min_clear_share)
     if len(reasons) == len(table):

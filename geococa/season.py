@@ -66,6 +66,14 @@ def season_features(
     ------
     InputRefused
         An unknown statistic or period, or times out of order.
+
+    Examples
+    --------
+    >>> import geococa as coca
+    >>> scenes = coca.open_tile("sample_tiles/18NXG", years=[2024], bands=["red", "nir"], window=(0, 20, 0, 20))
+    >>> reflectance = coca.to_reflectance(scenes)
+    >>> coca.season_features(reflectance, "ndvi", statistics=["p50", "amplitude"], min_observations=2)["feature"].values.tolist()
+    ['ndvi_p50', 'ndvi_amplitude']
     """
     from geococa._kernels.season import STATISTICS
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from geococa.autocorrelation import PHI, ar1_correlation, prior_weights
 from geococa.mann_kendall import theil_sen_many
 
-__all__ = ["Line", "bootstrap_slopes", "gls_line", "normal_interval", "ols_line", "wls_line"]
+__all__ = ["Line", "bootstrap_slopes", "error_covariance", "gls_line", "normal_interval", "ols_line", "wls_line"]
 
 F64 = npt.NDArray[np.float64]
 
@@ -56,12 +56,14 @@ def wls_line(years: F64, values: F64, se: F64, confidence: float = 0.95) -> Line
 
     Parameters
     ----------
-    years, values, se : ndarray of float64, shape (n,)
-        Years, hectares and their standard errors (positive).
+    years, values : ndarray of float64, shape (n,)
+        Years and hectares.
+    se : ndarray of float64, shape (n,) or (n, n)
+        Standard errors of the hectares (positive), or the covariance of their errors.
     confidence : float, default 0.95
         Level of the interval.
     """
-    return _mixture(years, values, np.diag(se**2)[None], np.ones(1), confidence, scale_floor=1.0)
+    return _mixture(years, values, error_covariance(se)[None], np.ones(1), confidence, scale_floor=1.0)
 
 
 def gls_line(years: F64, values: F64, se: F64 | None = None, confidence: float = 0.95) -> Line:
@@ -74,8 +76,8 @@ def gls_line(years: F64, values: F64, se: F64 | None = None, confidence: float =
     ----------
     years, values : ndarray of float64, shape (n,)
         Years and hectares.
-    se : ndarray of float64, shape (n,), optional
-        Standard errors of the estimates.
+    se : ndarray of float64, shape (n,) or (n, n), optional
+        Standard errors of the estimates, or the covariance of their errors.
     confidence : float, default 0.95
         Level of the interval.
     """
@@ -84,11 +86,14 @@ def gls_line(years: F64, values: F64, se: F64 | None = None, confidence: float =
     prior = prior_weights(years.size)
     if se is None or not (se > 0).any():
         return _mixture(years, values, processes, prior, confidence, phis=PHI)
-    sampling = np.diag(se**2)
-    size = float(np.mean(se**2))
+    sampling = error_covariance(se)
+    size = float(np.mean(np.diag(sampling)))
     # from no process at all to ten times the scatter about a straight line
     top = max(10.0, 10 * float(np.polyfit(years - years.mean(), values, 1, full=True)[1].sum()) / (years.size * size))
     ratios = np.concatenate([[0.0], np.geomspace(top / 1e4, top, 9)])
+    if np.linalg.eigvalsh(sampling)[0] <= 1e-9 * size:
+        # errors that leave some sum of the years without error can't stand alone
+        ratios = ratios[1:]
     covariances = np.concatenate([sampling + size * ratio * processes for ratio in ratios])
     phis, weights = np.tile(PHI, ratios.size), np.tile(prior, ratios.size)
     return _mixture(years, values, covariances, weights, confidence, phis=phis, scale_floor=1.0, known_scale=True)
@@ -146,14 +151,19 @@ def _distribution(x: float, slopes: F64, errors: F64, weights: F64, df: int) -> 
 
 
 def _quantile(slopes: F64, errors: F64, weights: F64, df: int, q: float) -> float:
-    reach = 1e6 * float(errors.max())
-    low, high = float(slopes.min()) - reach, float(slopes.max()) + reach
-    for _ in range(80):
-        middle = (low + high) / 2
-        if not low < middle < high:
-            break
-        low, high = (middle, high) if _distribution(middle, slopes, errors, weights, df) < q else (low, middle)
-    return (low + high) / 2
+    from scipy.optimize import brentq
+    from scipy.special import stdtrit
+
+    # the quantile of a mixture lies among those of its parts
+    parts = slopes + errors * float(stdtrit(df, q))
+    low, high = float(parts.min()), float(parts.max())
+
+    def surplus(x: float) -> float:
+        return _distribution(x, slopes, errors, weights, df) - q
+
+    if high - low <= 1e-12 * max(abs(low), abs(high)) or surplus(low) >= 0:
+        return low
+    return high if surplus(high) <= 0 else float(brentq(surplus, low, high, xtol=1e-12 * (high - low), rtol=1e-14))
 
 
 def bootstrap_slopes(years: F64, values: F64, se: F64, *, replicates: int = 2000, seed: int | list[int] = 0) -> F64:
@@ -161,8 +171,10 @@ def bootstrap_slopes(years: F64, values: F64, se: F64, *, replicates: int = 2000
 
     Parameters
     ----------
-    years, values, se : ndarray of float64, shape (n,)
-        Years, estimated hectares, standard errors.
+    years, values : ndarray of float64, shape (n,)
+        Years and estimated hectares.
+    se : ndarray of float64, shape (n,) or (n, n)
+        Standard errors of independent estimates, or the covariance of their errors.
     replicates : int, default 2000
         Redrawn series.
     seed : int or list of int
@@ -178,7 +190,18 @@ def bootstrap_slopes(years: F64, values: F64, se: F64, *, replicates: int = 2000
     Efron, B., Tibshirani, R. J. (1993). An Introduction to the Bootstrap. Chapman & Hall.
     """
     noise = np.random.default_rng(seed).standard_normal((replicates, years.size))
-    return np.sort(theil_sen_many(years, values + noise * se))
+    if se.ndim == 1:
+        return np.sort(theil_sen_many(years, values + noise * se))
+    # a root by eigenvalues, since years that never change make the covariance singular
+    size, vectors = np.linalg.eigh(se)
+    # what rounding leaves of an eigenvalue of nought is no error
+    roots = np.sqrt(np.where(size > 1e-12 * size.max(initial=0.0), size, 0.0))
+    return np.sort(theil_sen_many(years, values + (noise * roots) @ vectors.T))
+
+
+def error_covariance(se: F64) -> F64:
+    """Covariance of errors given as it is, or as the standard errors of independent years."""
+    return np.asarray(np.diag(se**2) if se.ndim == 1 else se, dtype=np.float64)
 
 
 def normal_interval(estimate: float, draws: F64, confidence: float) -> tuple[float, float]:

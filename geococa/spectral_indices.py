@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import xarray as xr
 from geococa._checks import check_dims, check_kind, is_lazy
 from geococa.errors import InputRefused
 from geococa.feature_stack import as_features
-from geococa.formula_program import Fractions, Program, compile_formulas, evaluate
+from geococa.formula_program import Program, compile_formulas, evaluate
 from geococa.formulas import INDICES, Node, bands_in, parse_formula
 
 __all__ = ["bands_of", "spectral_features", "split_name"]
@@ -53,7 +54,7 @@ def split_name(name: str, known: Iterable[str] | None = None) -> tuple[str, Node
     return label, parse_formula(formula if equals else label, known)
 
 
-def spectral_features(composite: xr.Dataset, names: Sequence[str]) -> xr.DataArray:
+def spectral_features(composite: xr.Dataset, names: Sequence[str], *, out: np.ndarray | None = None) -> xr.DataArray:
     """Compute spectral indices, all in one pass over the pixels; bands pass through by their names.
 
     Parameters
@@ -65,19 +66,25 @@ def spectral_features(composite: xr.Dataset, names: Sequence[str]) -> xr.DataArr
         Bands, indices (see ``geococa.formulas.INDICES``, any case) or formulas such as
         ``"ndre=(nir-rededge071)/(nir+rededge071)"``. A formula may use numbers, bands, indices,
         ``+ - * / ** ( )``, abs, exp, log, sqrt, tanh, minimum and maximum; it is parsed, never executed.
+    out : numpy.ndarray, optional
+        Where to write the values, as numpy's functions have it: float32, C-contiguous, of the result's shape. Memory that
+        is new costs about as much as the indices themselves; where one image comes after the other, reuse it. Not for
+        Dask.
 
     Returns
     -------
     xarray.DataArray
         float32 ``(time, feature, y, x)``, or ``(feature, y, x)`` for input without time; NaN where a band is NaN, at a
         division by zero, and where a result is not finite. Dask in, Dask out. Formulas whose digits may cancel are
-        computed in float64 and rounded once; the others (normalised differences, ratios) in float32, within 5e-7.
+        computed in float64 and rounded once; the others (normalised differences of bands or of sums of two, ratios) in
+        float32, within 5e-7. Images of 65,536 cells and more go through a loop that is compiled once for their
+        formulas; its values are the same to the bit.
 
     Raises
     ------
     InputRefused
-        A name is neither band nor index, a formula is not plain arithmetic, a name comes twice, or a band holds
-        digital numbers instead of reflectance.
+        A name is neither band nor index, a formula is not plain arithmetic, a name comes twice, a band holds
+        digital numbers instead of reflectance, or ``out`` does not fit.
 
     Examples
     --------
@@ -91,11 +98,7 @@ def spectral_features(composite: xr.Dataset, names: Sequence[str]) -> xr.DataArr
         raise InputRefused("expected a Dataset with one variable a band; make one with array.to_dataset('band')")
     check_dims(composite, "y", "x", optional=("time",))
     bands = [str(name) for name, variable in composite.data_vars.items() if {"y", "x"} <= set(variable.dims)]
-    wanted = [split_name(name, bands) for name in ([names] if isinstance(names, str) else names)]
-    labels = [label for label, _ in wanted]
-    if not labels or len(set(labels)) != len(labels):
-        raise InputRefused(f"name at least one feature, each once, got {labels}")
-    programs = compile_formulas([node for _, node in wanted])
+    labels, programs = _compiled(tuple([names] if isinstance(names, str) else map(str, names)), tuple(bands))
     used = sorted({band for program in programs for band in program.bands})
     if not used:
         raise InputRefused(f"the formulas {labels} use no band at all")
@@ -106,19 +109,44 @@ def spectral_features(composite: xr.Dataset, names: Sequence[str]) -> xr.DataArr
             raise InputRefused(
                 f"band {name} holds {chosen[name].dtype} numbers, not reflectance; use geococa.to_reflectance first"
             )
-    data = _per_block([chosen[name] for name in used], used, programs, len(labels))
+    layers = [chosen[name].variable for name in used]
+    shape = layers[0].shape
+    lazy = any(is_lazy(chosen[name]) for name in used)
+    _check_out(out, (*shape[:-2], len(labels), *shape[-2:]), lazy)
+    arrays = [layer.data for layer in layers]
+    if lazy:
+        data = _per_block(arrays, used, programs, len(labels))
+    else:
+        data = _run(*arrays, used=used, programs=programs, count=len(labels), out=out)
     return as_features(data, dims, labels, composite)
 
 
-def _per_block(bands: list[xr.DataArray], used: list[str], programs: list[Program | Fractions], count: int) -> Any:
-    """Run the programs on numpy arrays now, on Dask arrays block by block later."""
-    if not any(is_lazy(band) for band in bands):
-        return _run(*(np.asarray(band.values) for band in bands), used=used, programs=programs, count=count)
+def _check_out(out: np.ndarray | None, shape: tuple[int, ...], lazy: bool) -> None:
+    if out is None:
+        return
+    if lazy:
+        raise InputRefused("out is for numpy arrays; leave it out where the bands are Dask arrays")
+    if not isinstance(out, np.ndarray) or out.shape != shape or out.dtype != np.float32 or not out.flags.c_contiguous:
+        found = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
+        raise InputRefused(f"out must be a C-contiguous float32 array of shape {shape}, got {found}")
+
+
+@lru_cache(maxsize=64)
+def _compiled(names: tuple[str, ...], bands: tuple[str, ...]) -> tuple[list[str], list[Program]]:
+    """Labels and programs of features: the blocks of an archive all ask for the same."""
+    wanted = [split_name(name, bands) for name in names]
+    labels = [label for label, _ in wanted]
+    if not labels or len(set(labels)) != len(labels):
+        raise InputRefused(f"name at least one feature, each once, got {labels}")
+    return labels, compile_formulas([node for _, node in wanted])
+
+
+def _per_block(bands: Sequence[Any], used: list[str], programs: list[Program], count: int) -> Any:
+    """Run the programs block by block, when the blocks are computed."""
     import dask.array
 
-    arrays = dask.array.core.unify_chunks(
-        *(part for band in bands for part in (dask.array.asarray(band.data), bands[0].dims))
-    )[1]
+    dims = tuple(range(max(band.ndim for band in bands)))
+    arrays = dask.array.core.unify_chunks(*(part for band in bands for part in (dask.array.asarray(band), dims)))[1]
     axis = arrays[0].ndim - 2
     chunks = (*arrays[0].chunks[:axis], (count,), *arrays[0].chunks[axis:])
     return dask.array.map_blocks(
@@ -127,11 +155,13 @@ def _per_block(bands: list[xr.DataArray], used: list[str], programs: list[Progra
     )  # fmt: skip
 
 
-def _run(*blocks: np.ndarray, used: list[str], programs: list[Program | Fractions], count: int) -> np.ndarray:
+def _run(
+    *blocks: np.ndarray, used: list[str], programs: list[Program], count: int, out: np.ndarray | None = None
+) -> np.ndarray:
     """Features ``(..., feature, y, x)`` of blocks ``(..., y, x)``."""
     shape = blocks[0].shape
     planes = [np.ascontiguousarray(block, dtype=np.float32).reshape(-1, shape[-2] * shape[-1]) for block in blocks]
-    out = np.empty((len(planes[0]), count, planes[0].shape[1]), np.float32)
-    for time in range(len(out)):
-        evaluate(programs, {name: plane[time] for name, plane in zip(used, planes, strict=True)}, out[time])
-    return out.reshape(*shape[:-2], count, *shape[-2:])
+    whole = np.empty((*shape[:-2], count, *shape[-2:]), np.float32) if out is None else out
+    for time, values in enumerate(whole.reshape(len(planes[0]), count, planes[0].shape[1])):
+        evaluate(programs, {name: plane[time] for name, plane in zip(used, planes, strict=True)}, values)
+    return whole

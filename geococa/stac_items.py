@@ -20,7 +20,7 @@ from geococa.metadata import (
 )
 from geococa.sensors import Sensor, get_sensor, landsat_family
 
-__all__ = ["StacAsset", "read_stac_item"]
+__all__ = ["StacAsset", "read_stac_item", "stac_metadata"]
 
 _APPLIED = ("earthsearch:boa_offset_applied", "sentinel:boa_offset_applied")
 
@@ -60,7 +60,13 @@ def read_stac_item(path: str | os.PathLike[str]) -> tuple[ProductMetadata, tuple
     ----------
     STAC 1.1 common metadata, raster extension 1.1 and 2.0, electro-optical extension.
     """
-    item = read_json(path)
+    return stac_metadata(read_json(path), path)
+
+
+def stac_metadata(
+    item: Mapping[str, Any], path: str | os.PathLike[str]
+) -> tuple[ProductMetadata, tuple[StacAsset, ...]]:
+    """Read a STAC item that is in memory already, as `read_stac_item` does; ``path`` names it in messages."""
     properties, assets = item.get("properties"), item.get("assets")
     if not isinstance(properties, dict) or not isinstance(assets, dict) or item.get("type") != "Feature":
         raise InputRefused(f"{path}: not a STAC item (expected a Feature with properties and assets)")

@@ -79,6 +79,17 @@ def sustained_change(
     ----------
     Rabiner, L. R. (1989). A tutorial on hidden Markov models and selected applications in speech recognition.
     Proceedings of the IEEE 77(2), 257-286.
+
+    Examples
+    --------
+    >>> import geococa as coca
+    >>> land_cover = coca.synthetic.simple_land_cover((64, 64), seed=1, years=range(2018, 2024), unobserved=0.0)
+    >>> import geopandas, shapely
+    >>> grid = coca.Grid.from_xarray(land_cover)
+    >>> park = geopandas.GeoDataFrame({"zone": ["park"]}, geometry=[shapely.box(*grid.bounds)], crs=grid.crs)
+    >>> share = coca.coverage_fraction(park, grid)
+    >>> sorted(coca.sustained_change(land_cover, share).data_vars)
+    ['flicker_share', 'gain_ha', 'loss_ha', 'observed_years', 'present_ha', 'raw_gain_ha', 'raw_loss_ha', 'unobserved_ha']
     """
     check_kind(land_cover, "land_cover")
     check_dims(land_cover, "time", "y", "x")

@@ -54,6 +54,17 @@ def texture_features(
     ----------
     Haralick, R. M., Shanmugam, K. and Dinstein, I. (1973), Textural features for image classification, IEEE
     Transactions on Systems, Man, and Cybernetics 3(6), 610-621.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xarray as xr
+    >>> import geococa as coca
+    >>> grid = coca.Grid("EPSG:32618", (10, 0, 600000, 0, -10, 300000), (6, 6))
+    >>> values = np.linspace(0, 1, 36, dtype=np.float32).reshape(1, 6, 6)
+    >>> layer = grid.attach(xr.DataArray(values, dims=("feature", "y", "x"), coords={"feature": ["nir"]}, attrs={"kind": "features"}))
+    >>> coca.texture_features(layer, window=3)["feature"].values.tolist()
+    ['nir_mean3', 'nir_std3']
     """
     check_kind(array, "features", "reflectance", "composite")
     if window < 3 or window % 2 == 0:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import date
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import xarray as xr
@@ -31,7 +33,7 @@ from geococa.recipe import Recipe
 from geococa.reflectance import clear_sky, composite, to_reflectance
 from geococa.tiles import TileRef, open_tile
 
-__all__ = ["TileContext", "block_features", "halo_of", "scenes_for", "yearly_features"]
+__all__ = ["ReadAhead", "TileContext", "block_features", "halo_of", "scenes_for", "yearly_features"]
 
 
 def yearly_features(
@@ -163,14 +165,98 @@ def scenes_for(tile: TileRef, recipe: Recipe, years: Sequence[int]) -> TileRef:
     return replace(tile, scenes=tuple(kept))
 
 
+class ReadAhead:
+    """Scenes of a tile's blocks, a year at a time, decoded in other threads while earlier ones are worked on.
+
+    Parameters
+    ----------
+    tile : TileRef
+        Tile.
+    recipe : Recipe
+        Settings.
+    years : sequence of int
+        Years made.
+    blocks : sequence of Block
+        Blocks in the order in which they are worked on.
+    threads : int
+        Blocks worked on at a time; so many are read ahead.
+    """
+
+    def __init__(
+        self, tile: TileRef, recipe: Recipe, years: Sequence[int], blocks: Sequence[Block], threads: int = 1
+    ) -> None:
+        self._recipe = recipe
+        self._blocks = blocks
+        self._threads = threads
+        self._parts = _yearly_parts(tile, recipe, years)
+        self._pool = ThreadPoolExecutor(threads)
+        self._begun: dict[int, Future[xr.Dataset]] = {}
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def scenes(self, position: int) -> Iterator[tuple[tuple[int, ...], xr.Dataset]]:
+        """Years and scenes of a block, part by part."""
+        with self._lock:
+            first = self._begun.pop(position, None) or self._read(position, 0)
+            following = position + self._threads
+            if following < len(self._blocks) and following not in self._begun:
+                self._begun[following] = self._read(following, 0)
+        for number, (years, _) in enumerate(self._parts):
+            now, first = first, self._read(position, number + 1) if number + 1 < len(self._parts) else first
+            yield years, now.result()
+
+    def _read(self, position: int, number: int) -> Future[xr.Dataset]:
+        recipe, tile = self._recipe, self._parts[number][1]
+        return self._pool.submit(
+            open_tile,
+            tile,
+            sensor=recipe.scenes.sensor,
+            bands=recipe.bands_needed(),
+            window=self._blocks[position].outer,
+        )
+
+
+def _yearly_parts(tile: TileRef, recipe: Recipe, years: Sequence[int]) -> list[tuple[tuple[int, ...], TileRef]]:
+    """Years that have an image, each with the scenes that it is made from, so that one year's are in memory at a time."""
+    settings = recipe.composite
+    window = window_of(settings.cutoff, settings.window_days, settings.fallback_days, settings.after_days)
+    days = np.array([(scene.datetime.date() - date(1970, 1, 1)).days for scene in tile.scenes])
+    seen = {year for year in years if (year in tile.years if window is None else window.holds(year, days).any())}
+    if not seen:
+        return [(tuple(years), scenes_for(tile, recipe, years))]
+    return [((year,), scenes_for(tile, recipe, [year])) for year in sorted(seen)]
+
+
 def block_features(
-    tile: TileRef, block: Block, recipe: Recipe, years: Sequence[int], context: TileContext
+    tile: TileRef,
+    block: Block,
+    recipe: Recipe,
+    years: Sequence[int],
+    context: TileContext,
+    ahead: tuple[ReadAhead, int] | None = None,
 ) -> tuple[xr.DataArray, xr.Dataset]:
-    """Yearly features of a block with its halo, and the layers of its dates; see `yearly_features`."""
-    scenes = open_tile(
-        scenes_for(tile, recipe, years), sensor=recipe.scenes.sensor, bands=recipe.bands_needed(), window=block.outer
-    )
-    return yearly_features(scenes, recipe, years=years, **context.within(block.outer, years))
+    """Yearly features of a block with its halo, and the layers of its dates; see `yearly_features`.
+
+    ``ahead`` gives the scenes where they are being read already, and the block's position there.
+    """
+    if ahead is None:
+        with ReadAhead(tile, recipe, years, [block]) as reader:
+            return block_features(tile, block, recipe, years, context, (reader, 0))
+    reader, position = ahead
+    parts = [
+        yearly_features(scenes, recipe, years=part, **context.within(block.outer, part))
+        for part, scenes in reader.scenes(position)
+    ]
+    if len(parts) == 1:
+        return parts[0]
+    how: dict[str, Any] = {"combine_attrs": "override", "coords": "minimal", "compat": "override", "join": "override"}
+    features = xr.concat([features for features, _ in parts], "time", **how)
+    return features, xr.concat([layers for _, layers in parts], "time", data_vars="minimal", **how)
 
 
 def halo_of(recipe: Recipe, grid: Grid) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,14 +21,13 @@ from geococa.layouts import (
     BandFile,
     SceneRef,
     TileRef,
-    cells_per_side,
-    finest,
-    is_product,
-    tile_in,
     tile_of,
 )
-from geococa.rasters import read_window
+from geococa.network import allow_net as permitted
+from geococa.network import is_address
+from geococa.scene_grids import PlacedBand, place_scenes
 from geococa.sensors import QUALITIES, Sensor, get_sensor, quality_attributes
+from geococa.tile_search import search_tiles
 
 __all__ = ["SceneRef", "TileRef", "find_tiles", "open_tile", "read_raster", "write_cog"]
 
@@ -38,20 +36,28 @@ LAZY_BLOCK = 1024
 
 
 def find_tiles(
-    archive: str | os.PathLike[str], *, pattern: str | None = None, sensor: str | Sensor | None = None
+    archive: str | os.PathLike[str],
+    *,
+    pattern: str | None = None,
+    sensor: str | Sensor | None = None,
+    allow_net: Iterable[str] = (),
 ) -> list[TileRef]:
     """Find the tiles of an archive, reading headers and metadata only.
 
     Parameters
     ----------
     archive : path
-        Folder of tile folders. A folder that is itself one tile (its children are scenes), or a single raster, is
-        found as such.
-        Folders without a scene are passed over.
+        Folder of tile folders, with scenes as STAC items, Sentinel-2 SAFE folders, Landsat bundles (folders or tar files),
+        or rasters with dates in their names; of Landsat tar files; or of Zarr stores. A STAC catalog, collection, item
+        collection or GeoParquet table of items, or a folder with a ``catalog.json``, ``collection.json``, ``items.json`` or
+        ``items.parquet`` at its top: then tiles are MGRS squares or Landsat paths and rows. A folder that is itself one
+        tile (its children are scenes), or a single raster, is found as such. Folders without a scene are passed over.
     pattern : str, optional
         Shell-style pattern of tile ids, such as ``"18N*"``.
     sensor : str or Sensor, optional
         Needed only where no metadata say it.
+    allow_net : iterable of str
+        Hosts from which the files of STAC items may be read; none by default, and then nothing is looked up anywhere.
 
     Returns
     -------
@@ -62,31 +68,28 @@ def find_tiles(
     ------
     InputRefused
         No tile is found, or a scene of one is unusable.
+
+    Examples
+    --------
+    >>> [(tile.tile, len(tile.scenes)) for tile in find_tiles("sample_tiles")]
+    [('18NXG', 28), ('19NBB', 28)]
     """
-    root = Path(archive)
-    if root.is_file():
-        return [tile_of(root, sensor)]
-    if not root.is_dir():
-        raise InputRefused(f"{root}: is not a folder; give the folder that holds the tiles")
     known = None if sensor is None else get_sensor(sensor)
-    children = [child for child in sorted(root.iterdir()) if child.is_dir() and not child.name.startswith(".")]
-    tiles = []
-    for child in children:
-        if pattern is not None and not fnmatch.fnmatchcase(child.name, pattern):
-            continue
-        # a product folder among the children means that the archive is itself one tile
-        tile = None if is_product(child) else tile_in(child, known)
-        if tile is not None:
-            tiles.append(tile)
-    if not tiles and pattern is None and (tile := tile_in(root, known)) is not None:
-        tiles = [tile]
+    if is_address(os.fspath(archive)):
+        raise InputRefused(
+            f"{os.fspath(archive)[:120]!r} is no folder; search a catalog elsewhere with geococa.search_stac"
+        )
+    with permitted(allow_net):
+        tiles, refused = search_tiles(Path(archive), pattern=pattern, sensor=known)
+    if refused:
+        raise next(iter(refused.values()))
     if not tiles:
         wanted = f" of a tile named like {pattern!r}" if pattern else ""
         raise InputRefused(
-            f"{root}: no scene{wanted} found; expected ARCHIVE/TILE/SCENE with a STAC item.json, a SAFE folder, "
-            "a Landsat bundle, or rasters with a date in their names"
+            f"{archive}: no scene{wanted} found; expected ARCHIVE/TILE/SCENE with a STAC item.json, a SAFE folder, a Landsat "
+            "bundle (folder or tar), or rasters with a date in their names; a STAC catalog or table; or Zarr stores"
         )
-    return sorted(tiles, key=lambda tile: tile.tile)
+    return tiles
 
 
 def open_tile(
@@ -98,6 +101,7 @@ def open_tile(
     years: Iterable[int] | None = None,
     chunks: Mapping[str, int] | None = None,
     date: str | datetime | None = None,
+    grid: Grid | None = None,
 ) -> xr.Dataset:
     """Open the scenes of a tile: digital numbers and quality bands on one grid.
 
@@ -124,6 +128,10 @@ def open_tile(
         ``{}`` chooses the block, ``{"y": 512, "x": 512}`` sets it.
     date : str or datetime.datetime, optional
         Sensing time of a single raster that does not say it.
+    grid : Grid, optional
+        Grid to open the scenes on, with their CRS, lattice and cells (or cells that theirs are a whole number of). Where
+        not given, scenes whose extents differ, as those of a Landsat path and row do, open on the smallest grid that holds
+        all. They are moved by whole cells, never resampled; where a scene does not reach, it has no data.
 
     Returns
     -------
@@ -137,7 +145,10 @@ def open_tile(
     Raises
     ------
     InputRefused
-        A file is missing, damaged or of another grid; a band is not in every scene; no scene in ``years``.
+        A file is missing or damaged; a band is not in every scene; no scene in ``years``; a band that
+        does not reach over the whole grid has no value for missing data.
+    GridMismatch, CRSMismatch
+        Bands or scenes have another CRS or lattice, or scenes hardly overlap.
 
     Examples
     --------
@@ -145,20 +156,16 @@ def open_tile(
     >>> scenes.red.dims  # doctest: +SKIP
     ('time', 'y', 'x')
     """
-    tile, grid = _resolve(path, sensor, date)
+    tile, own_grid = _resolve(path, sensor, date)
     scenes = _in_years(tile, years)
     names = _band_names(tile, scenes, bands)
     quality = sorted({name for scene in scenes for name in scene.quality})
     files = {name: [_file_of(scene, name) for scene in scenes] for name in (*names, *quality)}
-    if grid is None:
-        grid = finest([file for members in files.values() for file in members]).grid
-    factors = {name: [cells_per_side(file, grid, name) for file in members] for name, members in files.items()}
-    box = _checked_window(window, grid)
+    whole, places = place_scenes(scenes, files, own_grid if grid is None else grid, tile.path)
+    box = _checked_window(window, whole)
     read = _lazily if chunks is not None else _now
-    variables = {
-        name: read(_Stack(name, tuple(members), tuple(factors[name]), box), chunks) for name, members in files.items()
-    }
-    return _dataset(tile, scenes, names, variables, files, grid.window(*box))
+    variables = {name: read(_Stack(name, tuple(members), box), chunks) for name, members in places.items()}
+    return _dataset(tile, scenes, names, variables, files, whole.window(*box))
 
 
 def _resolve(
@@ -235,24 +242,23 @@ class _Stack:
     """One band of all scenes within a window, read on demand."""
 
     name: str
-    files: tuple[BandFile, ...]
-    factors: tuple[int, ...]
+    places: tuple[PlacedBand, ...]
     box: tuple[int, int, int, int]
 
     @property
     def shape(self) -> tuple[int, int, int]:
         r0, r1, c0, c1 = self.box
-        return len(self.files), r1 - r0, c1 - c0
+        return len(self.places), r1 - r0, c1 - c0
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return np.result_type(*{file.dtype for file in self.files})
+        return np.result_type(*{place.file.dtype for place in self.places})
 
 
 def _now(stack: _Stack, _chunks: Mapping[str, int] | None) -> np.ndarray:
     out = np.empty(stack.shape, stack.dtype)
-    for plane, file, factor in zip(out, stack.files, stack.factors, strict=True):
-        plane[:] = read_window(file.path, file.driver, file.index, stack.box, factor=factor)
+    for plane, place in zip(out, stack.places, strict=True):
+        plane[:] = place.read(stack.box)
     return out
 
 
@@ -260,10 +266,7 @@ def _now(stack: _Stack, _chunks: Mapping[str, int] | None) -> np.ndarray:
 class _LazyScene:
     """A band of a scene as Dask slices it: small, with paths and numbers only, opened anew for each block."""
 
-    path: str
-    driver: str
-    index: int
-    factor: int
+    place: PlacedBand
     box: tuple[int, int, int, int]
     dtype: np.dtype[Any]
     ndim: int = 2
@@ -277,7 +280,7 @@ class _LazyScene:
         (r0, r1, _), (c0, c1, _) = (part.indices(size) for part, size in zip(key, self.shape, strict=True))
         top, left = self.box[0], self.box[2]
         window = (top + r0, top + r1, left + c0, left + c1)
-        block = read_window(self.path, self.driver, self.index, window, factor=self.factor)
+        block = self.place.read(window)
         return block.astype(self.dtype, copy=False)
 
 
@@ -289,10 +292,12 @@ def _lazily(stack: _Stack, chunks: Mapping[str, int] | None) -> Any:
         raise InputRefused(f"chunks name {', '.join(unknown)}; scenes have the dims time, y and x")
     block = tuple(sizes.get(dim, LAZY_BLOCK) for dim in ("y", "x"))
     planes = []
-    for file, factor in zip(stack.files, stack.factors, strict=True):
-        source = _LazyScene(file.path, file.driver, file.index, factor, stack.box, stack.dtype)
-        status = Path(file.path).stat()
-        name = f"read-{stack.name}-{_token(source, status.st_mtime_ns, status.st_size)}"
+    for place in stack.places:
+        file = place.file
+        source = _LazyScene(place, stack.box, stack.dtype)
+        status = None if file.source is None else file.source.stat()
+        state = () if status is None else (status.st_mtime_ns, status.st_size)
+        name = f"read-{stack.name}-{_token(source, *state)}"
         planes.append(
             da.from_array(source, chunks=block, name=name, lock=False, asarray=False, inline_array=True,
                           meta=np.empty((0, 0), stack.dtype))

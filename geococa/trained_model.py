@@ -549,6 +549,17 @@ def read_model(path: str | os.PathLike[str]) -> Model:
     ------
     ModelRefused
         The file is missing, is not a model file, is damaged, or holds arrays that can't be a model.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> import pandas as pd
+    >>> import geococa as coca
+    >>> rows = pd.DataFrame({"class": ["coca", "forest"] * 6, "ndvi": [0.4, 0.8, 0.5, 0.7, 0.45, 0.75] * 2})
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "coca.model"
+    >>> _ = coca.train(rows, ["ndvi"], method="minimum_distance").write(path)
+    >>> read_model(path).classes
+    ('coca', 'forest')
     """
     if str(path).lower().endswith(".toml"):
         return Model.from_rules(path)

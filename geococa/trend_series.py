@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ import xarray as xr
 
 from geococa.errors import InputRefused
 
-__all__ = ["ZoneSeries", "read_zone_series"]
+__all__ = ["Covariance", "Trendable", "ZoneSeries", "read_zone_series"]
 
 F64 = npt.NDArray[np.float64]
 
@@ -35,6 +35,8 @@ class ZoneSeries:
         Standard errors of the hectares.
     vintages : tuple of str
         Vintages or adjustments that differ within the series, where the table says so.
+    covariance : ndarray of float64, shape (n, n), or None
+        Covariance of the errors of the hectares, where years share errors.
     """
 
     zone: str
@@ -42,12 +44,23 @@ class ZoneSeries:
     values: F64
     se: F64 | None = None
     vintages: tuple[str, ...] = ()
+    covariance: F64 | None = None
 
+    @property
+    def errors(self) -> F64 | None:
+        """Covariance of the errors of the hectares where it is known, else their standard errors, else None."""
+        return self.se if self.covariance is None else self.covariance
+
+
+Covariance = npt.ArrayLike | Mapping[str, npt.ArrayLike]
+"""Covariance of the errors of one zone's years, or of each zone by its name."""
 
 Trendable = xr.DataArray | xr.Dataset | pd.DataFrame | pd.Series
 
 
-def read_zone_series(series: Trendable, *, value: str, se: str, zone: str | None = None) -> list[ZoneSeries]:
+def read_zone_series(
+    series: Trendable, *, value: str, se: str, zone: str | None = None, covariance: Covariance | None = None
+) -> list[ZoneSeries]:
     """Read the series of every zone.
 
     Parameters
@@ -59,6 +72,9 @@ def read_zone_series(series: Trendable, *, value: str, se: str, zone: str | None
         Variables or columns with hectares and their standard errors.
     zone : str, optional
         Column that names the zones; "zone", "park" or "code" by default, and without any of them one series.
+    covariance : array-like, or mapping of str to array-like, optional
+        Covariance of the errors, rows and columns in the order in which the years of a zone stand in ``series``; the array
+        alone where there is one zone.
 
     Returns
     -------
@@ -70,6 +86,14 @@ def read_zone_series(series: Trendable, *, value: str, se: str, zone: str | None
     InputRefused
         Other dims, missing columns, text where numbers belong, a year twice in one zone, infinite or negative errors.
     """
+    found = _read(series, value, se, zone)
+    if covariance is None:
+        return [_clean(one) for one in found]
+    return [_clean(one) for one in _with_covariance(found, covariance)]
+
+
+def _read(series: Trendable, value: str, se: str, zone: str | None) -> list[ZoneSeries]:
+    """Series as they stand, before they are ordered and checked."""
     if isinstance(series, xr.DataArray):
         return list(_from_array(series, None))
     if isinstance(series, xr.Dataset):
@@ -107,7 +131,7 @@ def _from_array(array: xr.DataArray, errors: xr.DataArray | None) -> Iterator[Zo
     for k, name in enumerate(names):
         if names.index(name) != k:
             raise InputRefused(f"zone {name!r} occurs twice; give every zone its own name")
-        yield _clean(name, years, values[:, k], None if spread is None else spread[:, k])
+        yield ZoneSeries(name, years, values[:, k], None if spread is None else spread[:, k])
 
 
 def _check_dims(array: xr.DataArray) -> None:
@@ -129,7 +153,7 @@ def _from_table(table: pd.DataFrame, value: str, se: str, zone: str | None) -> I
     if missing:
         raise InputRefused(
             f"the table has no column {', '.join(map(repr, missing))}, only {', '.join(map(str, table.columns))}; expected "
-            f"zone, year, {value}: rename them, or name them with zone= and value="
+            f"zone, year, {value}: rename them, or name them with zone= and value= (on the command line --zone and --value)"
         )
     if "land_cover" in table and table["land_cover"].nunique() > 1:
         classes = ", ".join(sorted(map(str, table["land_cover"].unique())))
@@ -143,16 +167,20 @@ def _from_table(table: pd.DataFrame, value: str, se: str, zone: str | None) -> I
         years = _years_of(rows["year"].to_numpy())
         values = _numbers(rows[value].to_numpy(), f"{value} of zone {name}")
         errors = _numbers(rows[se].to_numpy(), f"{se} of zone {name}") if se in rows else None
-        yield _clean(str(name), years, values, errors, _vintages(rows[np.isfinite(values)]))
+        yield ZoneSeries(str(name), years, values, errors, _vintages(rows[np.isfinite(values)]))
 
 
 def _vintages(rows: pd.DataFrame) -> tuple[str, ...]:
-    """Values of the columns on vintage and adjustment that differ within a series."""
+    """Vintages and adjustments that differ within a series, each with the years that it holds for."""
     found: list[str] = []
     for column in (name for name in _VINTAGE_COLUMNS if name in rows):
-        distinct = sorted({str(v) for v in rows[column].dropna()})
-        if len(distinct) > 1:
-            found += [v if rows[column].dtype != bool else f"{column} {v}" for v in distinct]
+        known = rows[["year", column]].dropna()
+        if known[column].nunique() < 2:
+            continue
+        for value, part in known.groupby(column, sort=False):
+            name = f"{column} {value}" if rows[column].dtype == bool else str(value)
+            years = pd.to_numeric(part["year"], errors="coerce")
+            found.append(f"{name} {years.min():g}-{years.max():g}")
     return tuple(found)
 
 
@@ -164,9 +192,8 @@ def _numbers(values: npt.NDArray[np.generic], what: str) -> F64:
     try:
         return np.asarray(pd.to_numeric(pd.Series(values)), dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise InputRefused(
-            f"{what} is not all numbers ({error}); write hectares as plain numbers, missing ones empty"
-        ) from None
+        remedy = "write years as 2019" if what == "year" else "write hectares as plain numbers, missing ones empty"
+        raise InputRefused(f"{what} is not all numbers ({error}); {remedy}") from None
 
 
 def _years_of(times: npt.NDArray[np.generic]) -> F64:
@@ -187,8 +214,33 @@ def _years_of(times: npt.NDArray[np.generic]) -> F64:
     return years
 
 
-def _clean(zone: str, years: F64, values: F64, se: F64 | None, vintages: tuple[str, ...] = ()) -> ZoneSeries:
+def _with_covariance(found: list[ZoneSeries], given: Covariance) -> list[ZoneSeries]:
+    """Series with the covariance of their errors; those that none is given for stay as they are."""
+    if not isinstance(given, Mapping):
+        if len(found) != 1:
+            raise InputRefused(f"one covariance for {len(found)} zones; give a mapping of zone names to covariances")
+        given = {found[0].zone: given}
+    unknown = sorted(set(given) - {one.zone for one in found})
+    if unknown:
+        raise InputRefused(f"covariance names {', '.join(map(repr, unknown))}, which is no zone of the series")
+    out = []
+    for one in found:
+        if one.zone not in given:
+            out.append(one)
+            continue
+        matrix = _numbers(np.asarray(given[one.zone]), f"covariance of zone {one.zone}")
+        if matrix.shape != (one.years.size,) * 2:
+            raise InputRefused(
+                f"the covariance of zone {one.zone!r} has shape {matrix.shape}, expected one row and column for each of its "
+                f"{one.years.size} years"
+            )
+        out.append(replace(one, covariance=matrix))
+    return out
+
+
+def _clean(raw: ZoneSeries) -> ZoneSeries:
     """Order by year, drop what is missing, refuse what can't be right."""
+    zone, years, values = raw.zone, raw.years, raw.values
     repeated = pd.Series(years)[pd.Series(years).duplicated()]
     if len(repeated):
         raise InputRefused(
@@ -196,15 +248,27 @@ def _clean(zone: str, years: F64, values: F64, se: F64 | None, vintages: tuple[s
         )
     if np.isinf(values).any():
         raise InputRefused(f"zone {zone!r} has infinite hectares; write missing values as NaN")
-    keep = np.isfinite(values)
-    order = np.argsort(years[keep], kind="stable")
-    years, values = years[keep][order], values[keep][order]
-    if se is None:
-        return ZoneSeries(zone, years, values, None, vintages)
-    se = se[keep][order]
-    if not np.isfinite(se).all() or (se < 0).any():
+    place = np.flatnonzero(np.isfinite(values))
+    place = place[np.argsort(years[place], kind="stable")]
+    matrix = None if raw.covariance is None else _checked_covariance(raw.covariance[np.ix_(place, place)], zone)
+    se = raw.se[place] if raw.se is not None else None if matrix is None else np.sqrt(np.diag(matrix))
+    if se is not None and (not np.isfinite(se).all() or (se < 0).any()):
         raise InputRefused(
             f"zone {zone!r} has hectares whose standard error is missing, infinite or negative; give every estimate its "
             "standard error, or leave the column out"
         )
-    return ZoneSeries(zone, years, values, se, vintages)
+    return ZoneSeries(zone, years[place], values[place], se, raw.vintages, matrix)
+
+
+def _checked_covariance(matrix: F64, zone: str) -> F64:
+    largest = float(np.abs(matrix).max(initial=0.0))
+    if (
+        not np.isfinite(matrix).all()
+        or not np.allclose(matrix, matrix.T, rtol=1e-9, atol=1e-12 * largest)
+        or (matrix.size and np.linalg.eigvalsh(matrix)[0] < -1e-9 * largest)
+    ):
+        raise InputRefused(
+            f"the covariance of zone {zone!r} is none: expected a finite, symmetric matrix without negative eigenvalues, "
+            "in hectares squared"
+        )
+    return matrix

@@ -106,9 +106,10 @@ def _ar1(one: ZoneSeries, ranks: _Ranks, confidence: float) -> dict[str, float]:
     if one.years.size < autocorrelation.MIN_YEARS or not ranks.variance:
         return _exact(one, ranks, confidence)
     null = autocorrelation.ar1_null(one.years, one.values)
-    untied = autocorrelation.ar1_null(one.years, one.values, ties=False)
-    critical = untied.critical(confidence)
-    return {**_with_interval(one, null.p_value(ranks.s), critical, between=True), "lag1": null.phi}
+    # the series less a slope has no ties
+    untied = null if len(ranks.ties) == one.years.size else autocorrelation.ar1_null(one.years, one.values, ties=False)
+    critical = float(untied.critical(confidence))
+    return {**_with_interval(one, float(null.p_value(ranks.s)), critical, between=True), "lag1": float(null.phi)}
 
 
 def _with_interval(one: ZoneSeries, p_value: float, critical: float, *, between: bool = False) -> dict[str, float]:
@@ -134,15 +135,17 @@ def _ols(one: ZoneSeries, _: _Ranks, confidence: float) -> dict[str, float]:
 
 def _wls(one: ZoneSeries, _: _Ranks, confidence: float) -> dict[str, float]:
     assert one.se is not None
-    if (one.se == 0).any():
+    assert one.errors is not None
+    if (one.se == 0).any() or np.linalg.eigvalsh(slopes.error_covariance(one.errors))[0] <= 1e-9 * (one.se**2).max():
         raise InputRefused(
-            f"zone {one.zone!r} has an estimate with standard error 0, which would take all the weight; use 'gls' or 'ols'"
+            f"zone {one.zone!r} has an estimate, or a difference of estimates, with standard error 0, which would take all the "
+            "weight; use 'gls' or 'ols'"
         )
-    return _least_squares(one, slopes.wls_line(one.years, one.values, one.se, confidence))
+    return _least_squares(one, slopes.wls_line(one.years, one.values, one.errors, confidence))
 
 
 def _gls(one: ZoneSeries, _: _Ranks, confidence: float) -> dict[str, float]:
-    return _least_squares(one, slopes.gls_line(one.years, one.values, one.se, confidence))
+    return _least_squares(one, slopes.gls_line(one.years, one.values, one.errors, confidence))
 
 
 _RUN: dict[str, Callable[[ZoneSeries, _Ranks, float], dict[str, float]]] = {

@@ -12,19 +12,13 @@ import pandas as pd
 
 from geococa import breaks, mann_kendall, slopes
 from geococa.errors import InputRefused
-from geococa.trend_series import Trendable, ZoneSeries, read_zone_series
+from geococa.trend_notices import RULE, trend_notice
+from geococa.trend_series import Covariance, Trendable, ZoneSeries, read_zone_series
 from geococa.trend_tests import TESTS, resolve_test, run_test
 
 __all__ = ["TESTS", "area_trend", "break_points"]
 
 F64 = npt.NDArray[np.float64]
-
-_RULE = (
-    "growing / shrinking: p_value <= 1 - confidence and the whole interval of the slope is above / below 0 (with standard "
-    "errors: the interval from the errors alone too); stable: otherwise, if the whole interval lies within stable_percent "
-    "of the mean area per year; cannot tell: all else, fewer than 4 years, or pieces of the series that clearly go "
-    "opposite ways (one_line_misleads)"
-)
 
 
 def area_trend(
@@ -34,6 +28,7 @@ def area_trend(
     test: str = "auto",
     confidence: float = 0.95,
     se: str = "se_ha",
+    covariance: Covariance | None = None,
     zone: str | None = None,
     stable_percent: float = 2.0,
     find_breaks: bool = True,
@@ -59,6 +54,10 @@ def area_trend(
         Level of every interval; 1 - confidence is the level of the test.
     se : str, default "se_ha"
         Variable or column with standard errors of the hectares; used where present.
+    covariance : array-like, or mapping of str to array-like, optional
+        Covariance of the errors where years share errors, as the estimates of a panel do (``PanelEstimate.covariance``);
+        rows and columns in the order of the zone's years in ``series``. Without it errors of different years are
+        independent.
     zone : str, optional
         Column that names the zones of a table ("zone", "park" or "code" by default).
     stable_percent : float, default 2.0
@@ -78,10 +77,11 @@ def area_trend(
         ``p_value_independent`` (exact Mann-Kendall, were the years independent), ``lag1`` (lag-one correlation of the
         noise), ``n_years``, ``first_year``, ``last_year``, ``test``, ``verdict``, ``intercept`` (hectares at year 0 of the
         line through the medians), ``percent_per_year`` (compound, from the logarithms; NaN where an area is 0 or less),
-        ``doubling_time_years``, ``halving_time_years``, ``breaks`` (years of the bends), ``one_line_misleads``, ``notice``;
-        with standard errors also ``slope_se_sampling``, ``slope_low_sampling``, ``slope_high_sampling``.
+        ``doubling_time_years``, ``halving_time_years``, ``breaks`` (years of the bends), ``one_line_misleads``, ``notice`` and
+        ``notice_es`` (what one line hides, in English and Spanish); with standard errors also ``slope_se_sampling``, ``slope_low_sampling``, ``slope_high_sampling``.
 
-        The verdict is one of "growing", "shrinking", "stable", "cannot tell"; its rule is in ``attrs["verdict_rule"]``.
+        The verdict is one of "growing", "shrinking", "stable", "cannot tell"; its rule is in ``attrs["verdict_rule"]`` and, in
+        Spanish, ``attrs["verdict_rule_es"]``.
 
     Raises
     ------
@@ -119,7 +119,7 @@ def area_trend(
     _check_options(confidence, stable_percent)
     rows = [
         _zone_row(one, test, confidence, stable_percent, find_breaks, replicates, seed)
-        for one in read_zone_series(series, value=value, se=se, zone=zone)
+        for one in read_zone_series(series, value=value, se=se, zone=zone, covariance=covariance)
     ]
     table = pd.DataFrame(rows)
     if rows:
@@ -128,7 +128,13 @@ def area_trend(
         for name in ("s", "first_year", "last_year"):
             if np.isfinite(table[name]).all() and (table[name] % 1 == 0).all():
                 table[name] = table[name].astype("int64")
-    table.attrs = {"verdict_rule": _RULE, "confidence": confidence, "stable_percent": stable_percent, "kind": "trends"}
+    table.attrs = {
+        "verdict_rule": RULE["en"],
+        "verdict_rule_es": RULE["es"],
+        "confidence": confidence,
+        "stable_percent": stable_percent,
+        "kind": "trends",
+    }
     return table
 
 
@@ -229,7 +235,8 @@ def _zone_row(
     row["breaks"] = ", ".join(f"{year:g}" for year in bent.breaks) if bent else ""
     row["one_line_misleads"] = bool(bent and bent.opposed)
     row["verdict"] = _verdict(row, one, confidence, stable_percent)
-    row["notice"] = _notice(one, bent)
+    row["notice"] = trend_notice(one, bent, row, confidence)
+    row["notice_es"] = trend_notice(one, bent, row, confidence, "es")
     return row
 
 
@@ -248,11 +255,11 @@ def _growth(one: ZoneSeries) -> dict[str, float]:
 def _sampling(one: ZoneSeries, confidence: float, replicates: int, seed: int) -> dict[str, float]:
     """Standard error and interval of the slope from the errors of the estimates alone."""
     names = ("slope_se_sampling", "slope_low_sampling", "slope_high_sampling")
-    if one.years.size < 2 or one.se is None:
+    if one.years.size < 2 or one.errors is None:
         return dict.fromkeys(names, math.nan)
     # the seed goes with the name, so that a zone's numbers do not depend on which zones come with it
     draws = slopes.bootstrap_slopes(
-        one.years, one.values, one.se, replicates=replicates, seed=[seed, zlib.crc32(one.zone.encode())]
+        one.years, one.values, one.errors, replicates=replicates, seed=[seed, zlib.crc32(one.zone.encode())]
     )
     centre = mann_kendall.theil_sen(one.years, one.values)
     low, high = slopes.normal_interval(centre, draws, confidence)
@@ -271,26 +278,3 @@ def _verdict(row: dict[str, Any], one: ZoneSeries, confidence: float, stable_per
         return "cannot tell"
     band = stable_percent / 100 * abs(float(one.values.mean()))
     return "stable" if -band <= low and high <= band else "cannot tell"
-
-
-def _notice(one: ZoneSeries, bent: breaks.Segments | None) -> str:
-    """Say in words what the numbers of one line hide; empty where nothing is to be said."""
-    parts = []
-    n = one.years.size
-    if n < 4:
-        parts.append(f"{n} years are too few for a test")
-    if bent and bent.breaks:
-        ends = [float(one.years[0]), *bent.breaks, float(one.years[-1])]
-        pieces = "; ".join(
-            f"{ends[k]:g}-{ends[k + 1]:g} {slope:+,.0f} ha a year"
-            if abs(slope) >= 10
-            else f"{ends[k]:g}-{ends[k + 1]:g} {slope:+,.2g} ha a year"
-            for k, slope in enumerate(bent.slopes)
-        )
-        parts.append(f"{'one line misleads' if bent.opposed else 'the slope changes'}: {pieces}")
-    if one.vintages:
-        parts.append(
-            f"one trend across different vintages or adjustments ({', '.join(one.vintages)}): a step between them is not a "
-            "change on the ground"
-        )
-    return ". ".join(parts)

@@ -10,9 +10,10 @@ import pandas as pd
 import xarray as xr
 
 from geococa._checks import check_dims, check_kind, is_lazy
-from geococa.engines import in_threads
 from geococa.errors import InputRefused
+from geococa.labelling import as_label_map, label, legend_of
 from geococa.year_changes import YearChain, changed_classes, follow_changes, weigh_changes
+from geococa.year_runs import posterior_labels, posteriors, viterbi
 from geococa.year_transitions import (
     check_evidence,
     estimate_transitions,
@@ -21,16 +22,12 @@ from geococa.year_transitions import (
     matrix_of,
     persistence_matrix,
     shares_of,
-    sharpened,
     systematic_sample,
     years_of,
 )
 
 __all__ = ["EVIDENCE", "estimate_transitions", "persistence_matrix", "stabilise"]
 
-_PIECE = 1 << 16
-"""Pixels worked on at a time."""
-_TINY = 1e-15
 _SAMPLED_PIXELS = 40_000
 EVIDENCE = 4.0
 """Weight of a year in recipes that estimate the matrix; benchmarks/stabilise.py compares others."""
@@ -52,6 +49,9 @@ def stabilise(
     prior: Sequence[float] | None = None,
     fill: bool = False,
     floor: float = 1e-6,
+    output: Literal["probability", "labels"] = "probability",
+    min_probability: float = 0.0,
+    overwrite: bool = False,
     threads: int = 1,
 ) -> xr.DataArray:
     """Let the years of each pixel inform each other with a hidden Markov model.
@@ -88,13 +88,22 @@ def stabilise(
         that unobserved hectares stay apart.
     floor : float
         Probabilities below this count as this, so that no single year can rule a class out.
+    output : {"probability", "labels"}
+        ``"labels"``: the map that `label` makes of the probabilities, with ``min_probability``. For ``"posterior"`` it is made in
+        the same pass, and the probabilities are never written.
+    min_probability : float
+        As in `label`; for labels only.
+    overwrite : bool
+        Allow the answer to take the place of ``probability``, which is then of no more use. It saves half of the memory and
+        the time to get it. Only probabilities of ``"posterior"`` in a float32 numpy array of the dims (time, land_cover, y, x) are
+        overwritten.
     threads : int
         Threads over pieces of the array. Results do not depend on it.
 
     Returns
     -------
     xarray.DataArray
-        float32 probabilities with the dims of the input. A single year passes through unchanged. Gaps between the
+        float32 probabilities with the dims of the input, or a land-cover map as from `label`. A single year passes through unchanged. Gaps between the
         times are honoured: two years apart means two steps of the chain. Dask in gives Dask out; a matrix to estimate is then
         estimated when the result is computed.
 
@@ -156,6 +165,10 @@ def stabilise(
     check_dims(probability, "land_cover", "y", "x", optional=("time",))
     if method not in (None, "changes", "posterior", "viterbi"):
         raise InputRefused(f"method must be 'changes', 'posterior' or 'viterbi', got {method!r}")
+    if output not in ("probability", "labels"):
+        raise InputRefused(f"output must be 'probability' or 'labels', got {output!r}")
+    if not 0.0 <= min_probability <= 1.0:
+        raise InputRefused(f"min_probability must lie in 0..1, got {min_probability!r}")
     if not 0.0 < floor < 0.5:
         raise InputRefused(f"floor must be above 0 and below 0.5, got {floor!r}")
     names = [str(name) for name in probability["land_cover"].values]
@@ -175,7 +188,8 @@ def stabilise(
         plain = persistence_matrix(names, 0.9 if persistence is None else persistence)
         fixed = matrix_of(plain if transitions is None else transitions, names)
     if len(years) < 2:
-        return probability.astype(np.float32)
+        alone = probability.astype(np.float32)
+        return label(alone, min_probability=min_probability) if output == "labels" else alone
     ordered = probability.transpose("time", "land_cover", "y", "x")
     matrix = persistence_matrix(names, 0.9).to_numpy() if fixed is None else fixed
     first = shares_of(None, names, "initial") if start is None else start
@@ -200,13 +214,30 @@ def stabilise(
         return chain._replace(weights=weigh_changes(flat, chain, kept))
 
     def settle(block: np.ndarray, chain: YearChain) -> np.ndarray:
-        values = np.ascontiguousarray(block, dtype=np.float32).reshape(block.shape[0], block.shape[1], -1)
-        out = _run(values, chain, "viterbi" if rule == "viterbi" else "posterior", fill, threads)
-        follow_changes(values, out, chain, threads=threads)
+        values = np.ascontiguousarray(block, dtype=np.float32).reshape(*block.shape[:2], -1)
+        if rule == "viterbi":
+            out = viterbi(values, chain, fill, threads)
+        else:
+            mine = overwrite and chain.weights is None and values.flags.writeable and not is_lazy(ordered)
+            out = values if mine else np.empty_like(values)
+            posteriors(values, chain, fill, threads, out)
+            follow_changes(values, out, chain, threads=threads)
         return out.reshape(block.shape)
 
     known = plain_chain if fixed is not None and kept is None else None
-    return _over_blocks(ordered, known, learn, settle).transpose(*probability.dims)
+    if output == "labels" and rule == "posterior":
+        legend, codes = legend_of(ordered, may_be_unclassified=min_probability > 0)
+
+        def settle_labels(block: np.ndarray, chain: YearChain) -> np.ndarray:
+            values = np.ascontiguousarray(block, dtype=np.float32).reshape(*block.shape[:2], -1)
+            out = posterior_labels(values, chain, fill, threads, codes, min_probability)
+            return out.reshape(block.shape[0], *block.shape[2:])
+
+        return as_label_map(_over_blocks(ordered, known, learn, settle_labels, labels=True), ordered, legend)
+    settled = ordered.copy(data=_over_blocks(ordered, known, learn, settle))
+    if output == "labels":
+        return label(settled, min_probability=min_probability)
+    return settled.transpose(*probability.dims)
 
 
 def _steps_seen(sample: np.ndarray) -> int:
@@ -220,50 +251,18 @@ def _over_blocks(
     known: YearChain | None,
     learn: Callable[[np.ndarray], YearChain],
     settle: Callable[[np.ndarray, YearChain], np.ndarray],
-) -> xr.DataArray:
+    *,
+    labels: bool = False,
+) -> Any:
     """Run the chain over an array, eager or lazy, with a chain that is known or learnt on a sample of the array."""
     sample = systematic_sample(ordered, _SAMPLED_PIXELS).data if known is None else None
     if not is_lazy(ordered):
         found = learn(np.asarray(sample, np.float32)) if known is None else known
-        return ordered.copy(data=settle(np.asarray(ordered.data), found))
+        return settle(np.asarray(ordered.data), found)
     import dask
 
     data = ordered.data.rechunk({0: -1, 1: -1})
     later = dask.delayed(learn)(sample) if known is None else known
-    result = data.map_blocks(settle, later, dtype=np.float32, meta=np.empty((0, 0, 0, 0), np.float32))
-    return ordered.copy(data=result)
-
-
-def _run(values: np.ndarray, chain: YearChain, method: str, fill: bool, threads: int) -> np.ndarray:
-    """Run the kernel of a method on probabilities (years, classes, pixels), a piece of pixels at a time."""
-    from geococa._kernels import markov
-
-    out = np.empty_like(values)
-    steps = np.stack([np.linalg.matrix_power(chain.matrix, int(gap)) for gap in np.diff(chain.years)])
-    initial, inverse_prior, floor = chain.initial, chain.inverse_prior, chain.floor
-    # products of a year then stay far from the ends of single precision, which is twice as fast
-    single = steps.min() * floor > _TINY and initial.min() > _TINY and inverse_prior.max() < 1 / _TINY
-    dtype: Any = np.float32 if single else np.float64
-    factors, first, matrices = (part.astype(dtype) for part in (inverse_prior, initial, steps))
-    least = dtype(floor)
-
-    def piece(start: int) -> None:
-        end = min(start + _PIECE, values.shape[2])
-        if method == "posterior" and chain.evidence == 1.0:
-            markov.smooth_years(values, factors, first, matrices, least, fill, start, end, out)
-            return
-        likelihood, left = sharpened(values[:, :, start:end], inverse_prior, chain.evidence)
-        part = np.ascontiguousarray(likelihood)
-        if method == "posterior":
-            settled = np.empty_like(part)
-            markov.smooth_years(part, left.astype(dtype), first, matrices, least, fill, 0, end - start, settled)
-            out[:, :, start:end] = settled
-            return
-        path = np.empty((part.shape[0], part.shape[2]), dtype=np.int16)
-        markov.most_likely_path(part, left, initial, steps, floor, path)
-        hidden = (path < 0) if fill else np.isnan(part).any(axis=1)
-        for k in range(part.shape[1]):
-            out[:, k, start:end] = np.where(hidden, np.float32(np.nan), path == k)
-
-    in_threads(piece, range(0, values.shape[2], _PIECE), threads)
-    return out
+    if labels:
+        return data.map_blocks(settle, later, drop_axis=1, dtype=np.uint8, meta=np.empty((0, 0, 0), np.uint8))
+    return data.map_blocks(settle, later, dtype=np.float32, meta=np.empty((0, 0, 0, 0), np.float32))

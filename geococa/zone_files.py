@@ -72,6 +72,12 @@ def read_zones(
     A zone that crosses the antimeridian may have longitudes beyond 180 degrees, or be split there. An edge from 179 to
     -179 degrees (340 degrees or more) is taken the short way and the zone split there, with a logged warning; edges over
     180 to 340 degrees are refused.
+
+    Examples
+    --------
+    >>> parks = read_zones("sample_tiles/parks.gpkg", name="park")
+    >>> len(parks), parks["zone"].iloc[0]
+    (8, 'Serranía Azul')
     """
     check_type(path, (str, os.PathLike), "path", "name a zone file")
     if duplicates not in get_args(Duplicates):
@@ -106,7 +112,9 @@ def sniff(path: Path) -> str:
     """
     if not path.is_file():
         raise InputRefused(
-            f"{path}: no such file" if not path.exists() else f"{path} is not a file; name the file with the polygons"
+            f"{path}: no such file; expected the polygons as GeoPackage, GeoJSON, Shapefile, FlatGeobuf or GeoParquet"
+            if not path.exists()
+            else f"{path} is not a file; name the file with the polygons"
         )
     with path.open("rb") as file:
         head = file.read(4096)

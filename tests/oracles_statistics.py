@@ -83,3 +83,17 @@ def season(values: list[float]) -> dict[str, float]:
         "mean": float(np.mean(values)),
         "std": float(np.std(values)),
     }
+
+
+def spectral_medians(bands, days):
+    """Median spectrum, count and median day of the dates that have all bands, pixel by pixel."""
+    stack = np.stack(bands)
+    out = np.full((len(stack), *stack.shape[2:]), np.nan, np.float32)
+    counts, day = np.zeros(stack.shape[2:], np.uint16), np.full(stack.shape[2:], np.nan, np.float32)
+    for place in np.ndindex(*stack.shape[2:]):
+        here = np.isfinite(stack[(slice(None), slice(None), *place)]).all(axis=0)
+        counts[place] = here.sum()
+        if here.any():
+            out[(slice(None), *place)] = np.median(stack[(slice(None), here, *place)], axis=1)
+            day[place] = np.floor(np.median(np.asarray(days, float)[here]))
+    return out, counts, day

@@ -67,3 +67,29 @@ def inverted_interval(years, values, critical):
     low = max(x for x in slopes if x <= min(accepted))
     high = min(x for x in slopes if x >= max(accepted))
     return low, high
+
+
+def generalised_slope(design, values, covariance):
+    """Second coefficient of generalised least squares, by solving the normal equations in exact fractions."""
+    from fractions import Fraction
+
+    n = len(values)
+    rows = [[Fraction(x) for x in line] for line in covariance]
+    right = [[Fraction(d) for d in line] + [Fraction(v)] for line, v in zip(design, values, strict=True)]
+    solved = _solve(rows, right)
+    normal = [[sum(Fraction(design[k][i]) * solved[k][j] for k in range(n)) for j in range(3)] for i in range(2)]
+    return float(_solve([line[:2] for line in normal], [[line[2]] for line in normal])[1][0])
+
+
+def _solve(matrix, right):
+    """Gauss-Jordan elimination."""
+    n = len(matrix)
+    lines = [list(a) + list(b) for a, b in zip(matrix, right, strict=True)]
+    for k in range(n):
+        pivot = next(i for i in range(k, n) if lines[i][k])
+        lines[k], lines[pivot] = lines[pivot], lines[k]
+        lines[k] = [x / lines[k][k] for x in lines[k]]
+        for i in range(n):
+            if i != k:
+                lines[i] = [x - lines[i][k] * y for x, y in zip(lines[i], lines[k], strict=True)]
+    return [line[n:] for line in lines]

@@ -176,3 +176,36 @@ def park_polygons(names=NAMES, grid: Grid | None = None):
     if len(shapes) > 1:
         shapes[-1] = shapes[-1].union(shapes[-2].buffer(-step_x / 5).buffer(step_x / 9)).convex_hull
     return gpd.GeoDataFrame({"zone": list(names)}, geometry=shapes, crs=grid.crs)
+
+
+def published_table(areas: xr.Dataset) -> pd.DataFrame:
+    """Published hectares: three years of one zone, two of all zones together, and one zone that is not in the areas."""
+    zone = str(areas["zone"].values[0])
+    rows = [(zone, year, area) for year, area in ((2020, 10.0), (2021, 12.0), (2022, 16.5))]
+    rows += [("all", 2020, 900.0), ("all", 2021, 950.0), ("Elsewhere", 2021, 7.0)]
+    table = pd.DataFrame(rows, columns=["zone", "year", "area_ha"])
+    return table.assign(low_ha=0.8 * table["area_ha"], high_ha=1.2 * table["area_ha"], source="UNODC")
+
+
+def change_table() -> pd.DataFrame:
+    """Estimated change of all zones together, with intervals."""
+    return pd.DataFrame(
+        {
+            "zone": "all",
+            "year_from": [2022, 2023],
+            "year_to": [2023, 2024],
+            "change_ha": [31.5, -12.25],
+            "ci_low_ha": [-5.0, -40.0],
+            "ci_high_ha": [68.0, 16.0],
+        }
+    )
+
+
+def picture(grid: Grid | None = None) -> xr.DataArray:
+    """Three smooth bands for the background of the map."""
+    from scipy.ndimage import gaussian_filter
+
+    grid = grid or utm_grid()
+    rng = np.random.default_rng(2)
+    bands = [gaussian_filter(rng.normal(size=grid.shape), 4).astype(np.float32) for _ in range(3)]
+    return grid.attach(xr.DataArray(np.stack(bands), dims=("band", "y", "x")))

@@ -168,18 +168,21 @@ def mtl_xml(content):
     return f'<?xml version="1.0"?><{top}>{inner}</{top}>'
 
 
-def write_bundle(parent: Path, product="LC08_L2SP_008059_20191201_20200825_02_T1", *, suffix="json", size=30, qa=21824):
+def write_bundle(parent: Path, product="LC08_L2SP_008059_20191201_20200825_02_T1", *, suffix="json", size=30, qa=21824,
+                 origin=ORIGIN, value=8000):  # fmt: skip
     """Landsat Collection 2 Level 2 bundle."""
     folder = parent / product
     for n in range(1, 8):
-        write_band(folder / f"{product}_SR_B{n}.TIF", np.full((size, size), 8000 + n, "uint16"), gsd=30, nodata=0)
+        write_band(folder / f"{product}_SR_B{n}.TIF", np.full((size, size), value + n, "uint16"), gsd=30, nodata=0,
+                    origin=origin)  # fmt: skip
     write_band(
         folder / f"{product}_QA_PIXEL.TIF",
         np.broadcast_to(np.asarray(qa, "uint16"), (size, size)).copy(),
         gsd=30,
         nodata=1,
+        origin=origin,
     )
-    write_band(folder / f"{product}_QA_RADSAT.TIF", np.zeros((size, size), "uint16"), gsd=30)
+    write_band(folder / f"{product}_QA_RADSAT.TIF", np.zeros((size, size), "uint16"), gsd=30, origin=origin)
     content = landsat_mtl(product)
     texts = {"json": json.dumps(content), "txt": mtl_text(content), "xml": mtl_xml(content)}
     if suffix:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 
 import geopandas
 import numpy as np
@@ -27,7 +28,7 @@ def call():
 def test_every_command_has_help_with_an_example(call, command):
     done = call(command, "--help")
     assert done.exit_code == 0
-    assert f"geococa {command}" in done.stdout.split("Example:")[1]
+    assert f"geococa {command}" in re.split("Examples?:", done.stdout)[1]
 
 
 def test_a_misspelt_command_gets_a_suggestion(call):

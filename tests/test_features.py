@@ -112,6 +112,27 @@ class TestIndices:
         assert result.chunks is not None
         np.testing.assert_array_equal(result.compute().values, spectral_features(data, ["ndvi", "evi", "red"]).values)
 
+    def test_values_can_go_to_memory_that_is_there(self):
+        data = composite()
+        out = np.full((2, 2, *GRID.shape), 9.0, np.float32)
+        result = spectral_features(data, ["ndvi", "evi"], out=out)
+        assert np.shares_memory(result.values, out)
+        np.testing.assert_array_equal(out, spectral_features(data, ["ndvi", "evi"]).values)
+
+    @pytest.mark.parametrize("out", [np.empty((2, 2, 3, 3), "f4"), np.empty((2, 1, *GRID.shape)), [0.0]])
+    def test_memory_that_does_not_fit_is_refused(self, out):
+        with pytest.raises(InputRefused, match="C-contiguous float32 array of shape"):
+            spectral_features(composite(), ["ndvi"], out=out)
+        with pytest.raises(InputRefused, match="Dask"):
+            spectral_features(composite().chunk(), ["ndvi"], out=out)
+
+    def test_large_images_have_the_same_values_as_small_ones(self):
+        data = composite(times=1, grid=Grid("EPSG:32618", (10, 0, 500_000, 0, -10, 900_000), (300, 301)))
+        names = ["ndvi", "evi", "kndvi", "bsi", "red"]
+        whole = spectral_features(data, names).values
+        part = spectral_features(data.isel(y=slice(100, 140)), names).values
+        np.testing.assert_array_equal(whole[:, :, 100:140], part)
+
     def test_nir08_stands_in_for_a_missing_nir(self):
         data = composite()
         renamed = data.rename(nir="nir08")

@@ -14,12 +14,14 @@ from geococa.errors import GridMismatch, InputRefused
 from geococa.figure_maps import pooled_image
 from geococa.grid import Grid
 from tests.report_data import (
+    NAMES,
     areas_dataset,
     error_matrix_table,
     interval_table,
     land_cover_maps,
     park_polygons,
     transition_table,
+    trend_table,
     truth_table,
     utm_grid,
 )
@@ -35,7 +37,24 @@ MAKERS = {
     ),
     "matrix": lambda: figures.error_matrix_figure(error_matrix_table()),
     "transitions": lambda: figures.transitions_figure(transition_table()),
+    "edge": lambda: figures.edge_profile_figure(
+        pd.DataFrame({"from_m": [-1000, 0], "to_m": [0, 1000], "area_ha": [2.0, 6.0]})
+    ),
+    "trend": lambda: figures.area_series_figure(areas_dataset(), trends=broken_trends(), reference=published()),
 }
+
+
+def broken_trends():
+    """Trends of which one has a bend in 2021."""
+    table = trend_table(areas_dataset())
+    return table.assign(breaks=["2021", *[""] * (len(table) - 1)])
+
+
+def published():
+    """Published hectares with an interval, of two zones."""
+    table = truth_table(areas_dataset(), seed=9)
+    table = table[table["zone"].isin(NAMES[:2])]
+    return table.assign(low_ha=0.8 * table["area_ha"], high_ha=1.2 * table["area_ha"])
 
 
 def texts(figure):
@@ -48,8 +67,10 @@ def texts(figure):
     return found
 
 
-@pytest.mark.parametrize("ending", ["svg", "png", "pdf"])
-@pytest.mark.parametrize("name", ["map", "series"])
+@pytest.mark.parametrize(
+    ("name", "ending"),
+    [("map", "svg"), ("map", "png"), ("series", "pdf"), *[(n, "svg") for n in MAKERS if n != "map"], ("map", "pdf")],
+)
 def test_same_figure_gives_the_same_bytes(name, ending, tmp_path):
     first = figures.save_figure(MAKERS[name](), tmp_path / f"a.{ending}", dpi=60).read_bytes()
     second = figures.save_figure(MAKERS[name](), tmp_path / f"b.{ending}", dpi=60).read_bytes()
@@ -122,6 +143,25 @@ def test_series_leaves_a_gap_where_nothing_was_observed():
     line = figures.area_series_figure(areas).axes[0].get_lines()[0]
     assert np.isnan(line.get_ydata()[2])
     assert np.isfinite(np.delete(line.get_ydata(), 2)).all()
+
+
+def test_trend_turns_on_the_middle_of_the_years_with_its_slope_and_breaks():
+    areas, trends = areas_dataset(), broken_trends()
+    figure = figures.area_series_figure(areas, zones=[NAMES[0]], trends=trends, reference=published())
+    axes = figure.axes[0]
+    line = next(one for one in axes.get_lines() if one.get_label() == "trend")
+    x, y = line.get_xdata(), line.get_ydata()
+    slope = trends.loc[0, "slope_ha_per_year"]
+    assert (y[-1] - y[0]) / (x[-1] - x[0]) == pytest.approx(slope)
+    values = areas["area_ha"].sel(zone=NAMES[0], land_cover="coca").values
+    years = areas["time"].dt.year.values
+    # as many years above the line as below it
+    assert np.median(values - (y[0] + slope * (years - x[0]))) == pytest.approx(0, abs=1e-9)
+    assert [one.get_xdata()[0] for one in axes.get_lines() if one.get_label() == "break"] == [2021.0]
+    square = next(one for one in axes.get_lines() if one.get_label() == "published reference")
+    assert square.get_ydata() == pytest.approx(published().query("zone == @NAMES[0]")["area_ha"].to_numpy())
+    shown = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert {"trend", "95 % interval of the trend", "break", "published reference"} <= set(shown)
 
 
 def test_unknown_zone_is_refused():

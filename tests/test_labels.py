@@ -101,7 +101,7 @@ def test_label_keeps_grid_time_and_says_what_it_is():
     out = label(probability)
     assert Grid.from_xarray(out).same_as(Grid.from_xarray(probability))
     assert out.attrs["kind"] == "land_cover"
-    assert out.encoding["_FillValue"] == 255
+    assert out.attrs["_FillValue"] == 255
     assert "land_cover" not in out.coords
     xr.testing.assert_equal(out["time"], probability["time"])
 
@@ -229,7 +229,7 @@ def test_stabilise_equals_forward_backward_in_log_space():
 
 @pytest.mark.parametrize("method", ["posterior", "viterbi"])
 def test_threads_change_no_byte(method, monkeypatch):
-    monkeypatch.setattr("geococa.years._PIECE", 100)
+    monkeypatch.setattr("geococa.year_runs.PIECE", 100)
     probability = probabilities(3, shape=(4, 23, 24))
     one = stabilise(probability, method=method).values
     assert stabilise(probability, method=method, threads=3).values.tobytes() == one.tobytes()

@@ -8,7 +8,7 @@ import sqlite3
 import pytest
 
 from geococa._files import replace_file
-from geococa.errors import InputRefused
+from geococa.errors import DiskFull, InputRefused
 from geococa.ledger import Ledger, Task, file_sha256, hash_of
 
 
@@ -82,3 +82,67 @@ def test_the_ledger_is_in_write_ahead_mode(tmp_path):
     with Ledger.open(tmp_path), contextlib.closing(sqlite3.connect(tmp_path / Ledger.NAME)) as connection:
         mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
     assert mode == "wal"
+
+
+def test_content_tells_apart_what_times_cannot(tmp_path):
+    with Ledger.open(tmp_path) as ledger:
+        ledger.done(Task("maps", "18NXG", "quick", "sure"), [made(tmp_path)])
+        touched = Task("maps", "18NXG", "other time", "sure")
+        assert ledger.state(touched) == ("compute", "inputs or settings changed")
+        assert ledger.state(touched, by_content=True) == ("reuse", "up to date")
+        assert ledger.state(Task("maps", "18NXG", "quick", "other bytes"), by_content=True)[0] == "compute"
+        ledger.adopt(touched)
+        assert ledger.state(touched)[0] == "reuse"
+
+
+def test_inputs_are_kept_with_their_checksums_until_the_task_is_done_again(tmp_path):
+    with Ledger.open(tmp_path) as ledger:
+        task = Task("maps", "18NXG", "k")
+        ledger.done(task, [made(tmp_path)], inputs=[("18NXG/B04.tif", "ab" * 32, 7)])
+        assert ledger.inputs().to_dict("records") == [
+            {"stage": "maps", "item": "18NXG", "path": "18NXG/B04.tif", "sha256": "ab" * 32, "bytes": 7}
+        ]
+        ledger.done(task, [made(tmp_path)])
+        assert ledger.inputs().empty
+        assert ledger.files_of(task) == ["a.bin"]
+
+
+def test_what_is_being_done_can_be_seen_from_outside(tmp_path):
+    with Ledger.open(tmp_path) as ledger:
+        ledger.begins("18NXG", "maps", 2)
+        ledger.stands("classifying tiles", 3, 10)
+        with Ledger.peek(tmp_path) as other:
+            assert other.activity()[["item", "what", "attempt"]].values.tolist() == [["18NXG", "maps", 2]]
+            stand = other.progress()
+        assert (stand["what"], stand["done"], stand["total"]) == ("classifying tiles", 3, 10)
+        ledger.done(Task("maps", "18NXG", "k"), [])
+        assert ledger.activity().empty
+        ledger.begins("19NBB", "maps", 1)
+    # a job that was killed leaves no activity to the next
+    with Ledger.open(tmp_path) as ledger:
+        assert ledger.activity().empty
+
+
+def test_a_ledger_of_an_earlier_version_gets_what_it_lacks(tmp_path):
+    with contextlib.closing(sqlite3.connect(tmp_path / Ledger.NAME)) as connection:
+        connection.executescript(
+            "CREATE TABLE task (stage TEXT, item TEXT, key TEXT, status TEXT, reason TEXT DEFAULT '', "
+            "PRIMARY KEY (stage, item)); INSERT INTO task VALUES ('maps', 'a', 'k', 'done', '');"
+            "CREATE TABLE output (stage TEXT, item TEXT, path TEXT, sha256 TEXT, bytes INTEGER);"
+        )
+    with Ledger.peek(tmp_path) as ledger:
+        assert len(ledger.tasks()) == 1
+        assert ledger.inputs().empty
+        assert ledger.progress() is None
+    with Ledger.open(tmp_path) as ledger:
+        assert ledger.state(Task("maps", "a", "k"))[0] == "reuse"
+        assert ledger.state(Task("maps", "a", "k", "c"), by_content=True)[0] == "compute"
+
+
+def test_a_full_disk_is_told_as_such(tmp_path):
+    def fill():
+        with Ledger.open(tmp_path):
+            raise sqlite3.OperationalError("database or disk is full")
+
+    with pytest.raises(DiskFull, match="make room"):
+        fill()

@@ -261,3 +261,46 @@ def test_degenerate_series_raise_no_warnings():
             slopes.gls_line(years, values)
             slopes.gls_line(years, values, np.full(6, 2.0))
             slopes.wls_line(years, values, np.full(6, 2.0))
+
+
+def test_many_series_at_once_have_the_weights_p_values_and_critical_values_of_each():
+    rng = np.random.default_rng(9)
+    years, many = np.arange(2001.0, 2013.0), rng.standard_normal((30, 12)).cumsum(axis=1)
+    many[3] = 2 * years  # an exact line among them
+    together = autocorrelation.ar1_null(years, many, ties=False)
+    s = [mann_kendall.kendall_s(values) for values in many]
+    p, critical = together.p_value(s), together.critical(0.95)
+    for k, values in enumerate(many):
+        alone = autocorrelation.ar1_null(years, values, ties=False)
+        assert together.weights[k] == pytest.approx(alone.weights, rel=1e-9, abs=1e-12)
+        assert p[k] == pytest.approx(float(alone.p_value(s[k])), rel=1e-9)
+        assert critical[k] == pytest.approx(float(alone.critical(0.95)), rel=1e-9)
+
+
+@pytest.mark.parametrize("confidence", [0.5, 0.9, 0.95, 0.999])
+@pytest.mark.parametrize("n", [5, 12, 30])
+def test_critical_s_solves_its_equation_at_any_level(n, confidence):
+    years = np.arange(float(n))
+    for seed in range(5):
+        values = np.random.default_rng([n, seed]).standard_normal(n).cumsum()
+        null = autocorrelation.ar1_null(years, values, ties=False)
+        critical = float(null.critical(confidence))
+        assert float(null.p_value(critical + 1)) == pytest.approx(1 - confidence, abs=1e-9)
+
+
+def test_ends_of_a_mixed_interval_leave_half_the_level_on_either_side():
+    rng = np.random.default_rng(5)
+    years, values = np.arange(10.0), rng.standard_normal(10).cumsum()
+    line = slopes.gls_line(years, values, confidence=0.9)
+    # at a confidence whose interval just reaches 0 the p-value is the rest
+    low = slopes.gls_line(years, values - line.low * years)
+    assert low.p_value == pytest.approx(0.1, rel=1e-6)
+
+
+def test_generalised_line_takes_errors_that_leave_no_error_in_the_differences():
+    years, values = np.arange(8.0), np.array([3.0, 5, 4, 6, 8, 7, 9, 11])
+    line = slopes.gls_line(years, values, np.full((8, 8), 4.0))
+    assert line.low < line.slope < line.high
+    assert np.isfinite([line.slope, line.low, line.high, line.p_value]).all()
+    draws = slopes.bootstrap_slopes(years, values, np.full((8, 8), 4.0))
+    assert draws == pytest.approx(np.full(2000, mann_kendall.theil_sen(years, values)), rel=1e-9)

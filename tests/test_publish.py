@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import geopandas as gpd
@@ -154,7 +155,7 @@ def test_rules_finer_than_the_minimum_are_refused(name, value):
 def plot_layer(n=12):
     shapes = [box(-76 + i * 4e-4, 1.0, -76 + i * 4e-4 + 2e-4, 1.0002) for i in range(n)]
     return gpd.GeoDataFrame(
-        {"plot_id": range(n), "year": 2024, "area_ha": 0.5, "zone": "Caño"}, geometry=shapes, crs="EPSG:4326"
+        {"plot_id": range(n), "year": 2024, "area_ha": 0.5, "zone": "Caño Claro"}, geometry=shapes, crs="EPSG:4326"
     )
 
 
@@ -235,3 +236,162 @@ def test_patches_of_a_map_count_as_plots():
 def test_nothing_to_publish_is_refused(tmp_path):
     with pytest.raises(InputRefused, match="nothing to publish"):
         publish(None, tmp_path / "x")
+
+
+# ---- an adversary who holds two exports ---------------------------------------------------------------------------------
+
+
+def world(seed, n=400):
+    """Plots of random size, clustered, in a square of 20 km, with two years of which the second loses and gains plots."""
+    rng = np.random.default_rng(seed)
+    centres = rng.uniform(0, 20_000, size=(12, 2))
+    where = centres[rng.integers(0, 12, size=n)] + rng.normal(0, 900, size=(n, 2))
+    lon, lat = TO_DEGREES.transform(-7_000_000 + where[:, 0], 300_000 + where[:, 1])
+    size = np.round(rng.lognormal(-0.3, 0.6, size=n), 2)
+    return pd.DataFrame({"year": 2024, "area_ha": size, "longitude": lon, "latitude": lat})
+
+
+def zone_frame(plots, members, names=("all", "less")):
+    """Areas and named plots of two zones: one holds every plot, the other those of ``members`` only."""
+    both = pd.concat([plots.assign(zone=names[0]), plots[members].assign(zone=names[1])], ignore_index=True)
+    areas = areas_dataset(names=names, years=sorted(set(plots["year"])))
+    areas["zone_ha"].values[:] = 40_000.0
+    return areas, both
+
+
+def published(plots, members, **rules):
+    areas, both = zone_frame(plots, members)
+    return public_areas(areas, plots=both, **rules).set_index(["zone", "year"])["area_ha"]
+
+
+def attacks(exact):
+    """Errors of the guess that the difference of two zones is what lies between them, in parts of the truth."""
+    errors = []
+    for seed in range(16):
+        plots = world(seed)
+        rng = np.random.default_rng([seed, 1])
+        for few in (1, 2, 3, 4):
+            target = rng.choice(len(plots), size=few, replace=False)
+            members = np.ones(len(plots), dtype=bool)
+            members[target] = False
+            truth = plots["area_ha"].to_numpy()[target].sum()
+            if exact:
+                guess = round(plots["area_ha"].sum()) - round(plots["area_ha"][members].sum())
+            else:
+                told = published(plots, members)
+                guess = told["all", 2024] - told["less", 2024]
+            errors.append((few, (guess - truth) / truth))
+    return np.array(errors)
+
+
+def test_two_zone_sets_that_differ_by_few_plots_do_not_tell_them():
+    """The same guess on rounded sums, as they were before, is nearly always right: the test can fail."""
+    naive, ours = attacks(exact=True), attacks(exact=False)
+    near = {few: np.mean(np.abs(naive[naive[:, 0] == few, 1]) < 0.6) for few in (2, 3, 4)}
+    assert min(near.values()) > 0.8
+    found = {few: np.mean(np.abs(ours[ours[:, 0] == few, 1]) < 0.6) for few in (1, 2, 3, 4)}
+    assert max(found.values()) < 0.5
+    # neither does the sign tell whether there is any plot in between
+    assert 0.2 < np.mean(ours[:, 1] < -1) < 0.7
+
+
+def test_noise_is_zero_on_average_and_small_beside_a_zone_of_many_plots():
+    errors = []
+    for seed in range(30):
+        plots = world(seed)
+        total = plots["area_ha"].sum()
+        told = published(plots, np.ones(len(plots), dtype=bool))["all", 2024]
+        assert abs(told - total) <= 2 * plots["area_ha"].max() + 0.5
+        errors.append((told - total) / total)
+    assert abs(np.mean(errors)) < 3 * np.std(errors) / np.sqrt(30)
+    assert np.std(errors) < 0.03
+
+
+def test_asking_again_tells_nothing_new():
+    """The same plots have the same figure under other names, in another order, in another year, at another k."""
+    plots = world(3)
+    first = published(plots, np.ones(len(plots), dtype=bool))
+    assert first["all", 2024] == first["less", 2024]
+    again = published(plots.sample(frac=1, random_state=1).assign(year=2023), np.ones(len(plots), dtype=bool), k=7)
+    assert again["all", 2023] == first["all", 2024]
+
+
+@settings(max_examples=12, deadline=None)
+@given(counts=st.lists(st.integers(0, 12), min_size=25, max_size=25))
+def test_a_second_k_shows_no_cell_and_no_figure_that_the_smaller_does_not(counts):
+    if not any(counts):
+        return
+    places = [(r, c) for r in range(5) for c in range(5)]
+    data = plots_in_cells(
+        {p: [0.7] * n for p, n in zip(places, counts, strict=True) if n}, zone=lambda r, c: "AB"[c // 3]
+    )
+    rows = [public_cells(data, k=k).set_index("cell")["area_ha"] for k in (3, 5, 6, 9)]
+    for small, large in itertools.pairwise(rows):
+        assert large.to_dict().items() <= small.to_dict().items()
+
+
+def test_two_years_do_not_tell_one_new_plot_of_a_cell():
+    sizes = np.random.default_rng(7).uniform(0.4, 1.6, size=(400, 9)).round(3).tolist()
+    before = plots_in_cells({(4, i): row[:8] for i, row in enumerate(sizes)}, year=2023)
+    after = plots_in_cells({(4, i): row for i, row in enumerate(sizes)}, year=2024)
+    told = public_cells(pd.concat([before, after], ignore_index=True)).set_index(["cell", "year"])["area_ha"].unstack()
+    assert len(told) == 400
+    last = np.array([row[8] for row in sizes])
+    guesses = (told[2024] - told[2023]).loc[[f"1km_N4_E{i}" for i in range(400)]].to_numpy() / last - 1
+    assert np.mean(np.abs(guesses) < 0.5) < 0.35
+    # a cell that did not change has the same figure in both years
+    same = plots_in_cells({(4, 4): [0.9, 1.1, 0.7, 0.8, 1.3]})
+    told = public_cells(pd.concat([same, same.assign(year=2025)], ignore_index=True))
+    assert told["area_ha"].nunique() == 1
+
+
+def test_a_finer_rounding_has_the_same_noise():
+    plots = world(8)
+    whole = np.ones(len(plots), dtype=bool)
+    coarse, fine = (published(plots, whole, base_ha=base)["all", 2024] for base in (5.0, 0.5))
+    assert abs(coarse - fine) <= 2.75
+
+
+def test_a_zone_of_few_plots_has_no_hectares_and_can_not_be_told_from_an_empty_one():
+    plots = world(2)
+    for few in (0, 1, 4):
+        members = np.zeros(len(plots), dtype=bool)
+        members[:few] = True
+        areas, both = zone_frame(plots, members)
+        table = public_areas(areas, plots=both).set_index("zone")
+        assert np.isnan(table.loc["less", "area_ha"])
+        assert table.loc["less", "note"] == "fewer than 5 plots"
+    members[:5] = True
+    areas, both = zone_frame(plots, members)
+    assert np.isfinite(public_areas(areas, plots=both).set_index("zone").loc["less", "area_ha"])
+
+
+def test_overlapping_zones_hold_the_plots_whose_centre_lies_in_them():
+    plots = world(5)
+    west, east = plots["longitude"].min(), plots["longitude"].max()
+    south, north = plots["latitude"].min(), plots["latitude"].max()
+    middle = plots["longitude"].median()
+    zones = gpd.GeoDataFrame(
+        {"zone": ["whole", "west", "west again"]},
+        geometry=[box(west, south, east, north), *[box(west, south, middle, north)] * 2],
+        crs="EPSG:4326",
+    ).to_crs("EPSG:32618")
+    areas = areas_dataset(names=("whole", "west", "west again"), years=[2024])
+    table = public_areas(areas, plots=plots, zones=zones).set_index("zone")["area_ha"]
+    half = plots[plots["longitude"] <= middle]
+    assert abs(table["west"] - half["area_ha"].sum()) <= 2 * half["area_ha"].max() + 1
+    assert table["west"] == table["west again"]
+    assert table["whole"] > table["west"]
+
+
+def test_zones_that_hold_none_of_the_plots_by_name_are_refused():
+    plots = world(1).assign(zone="Elsewhere")
+    with pytest.raises(InputRefused, match="Elsewhere"):
+        public_areas(areas_dataset(years=[2024]), plots=plots)
+
+
+def test_public_figures_are_those_of_the_maps_whether_outlines_leave_or_not(tmp_path):
+    maps = land_cover_maps(years=[2024])
+    publish(None, tmp_path / "a", land_cover=maps, k=2)
+    publish(None, tmp_path / "b", land_cover=maps, plots=plot_layer(), include_plots=True, k=2)
+    assert (tmp_path / "a/cells_public.csv").read_bytes() == (tmp_path / "b/cells_public.csv").read_bytes()

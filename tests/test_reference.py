@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 
 from geococa.errors import InputRefused
 from geococa.official_tables import parse_numbers
-from geococa.reference import compare_with_reference, read_coca_municipal, reconcile, unodc_national
+from geococa.reference import (
+    compare_with_reference,
+    read_coca_municipal,
+    read_protected_areas,
+    reconcile,
+    unodc_national,
+)
 from geococa.trends import area_trend
 
 HEADER = "CODDEPTO,DEPARTAMENTO,CODMPIO,MUNICIPIO,2019,2020\n"
@@ -57,7 +63,7 @@ def raw(shared_data):
 
 
 def test_raw_table_has_every_municipality_and_year(raw):
-    assert raw.columns.tolist() == ["code", "department", "municipality", "year", "area_ha"]
+    assert raw.columns.tolist() == ["code", "department", "municipality", "year", "area_ha", "small_plot_adjustment"]
     assert len(raw) == 144 * 23
     assert raw.department.nunique() == 8
     assert raw.area_ha.notna().all()
@@ -307,3 +313,82 @@ def test_reconciling_different_years_is_refused():
         reconcile(full_table().assign(year=1990), unodc_national())
     with pytest.raises(InputRefused, match="no column"):
         reconcile(full_table().drop(columns="year"), unodc_national())
+
+
+# ---------------------------------------------------------------- protected areas
+
+
+WDPA = (
+    "WDPAID,WDPA_PID,NAME,ORIG_NAME,DESIG_ENG,IUCN_CAT,REP_AREA,GIS_AREA,STATUS,STATUS_YR\n"
+    "144,144,La Paya,La Paya,National Natural Park,II,4220.0,4298.125,Designated,1984\n"
+    "555,555_A,Nukak,Nukak,National Nature Reserve,Ia,8550,0,Designated,0\n"
+    "555,555_B,Nukak,Nukak,National Nature Reserve,Ia,,12.5,Proposed,\n"
+)
+RUNAP = (
+    'ap_id;ap_nombre;ap_categor;area_ha_to\n7;La Paya;Parques Nacionales Naturales;"422.000,5"\n12;Nukak;Reserva;- 0\n'
+)
+
+
+def parks(tmp_path, text, name="parks.csv"):
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_wdpa_square_kilometres_become_hectares_and_unknown_years_stay_unknown(tmp_path):
+    table = read_protected_areas(parks(tmp_path, WDPA))
+    assert table.source.unique().tolist() == ["WDPA"]
+    assert table.zone_id.tolist() == ["144", "555", "555"]
+    assert table.parcel_id.tolist() == ["144", "555_A", "555_B"]
+    assert table.area_ha.tolist()[:2] == [422_000.0, 855_000.0]
+    assert math.isnan(table.area_ha[2])
+    assert table.gis_area_ha[0] == 429_812.5
+    assert math.isnan(table.gis_area_ha[1])
+    assert table.status_year.tolist()[0] == 1984
+    assert table.status_year.isna().tolist() == [False, True, True]
+    assert table.category.tolist() == ["II", "Ia", "Ia"]
+
+
+def test_runap_hectares_keep_their_unit_and_their_decimal_comma(tmp_path):
+    table = read_protected_areas(parks(tmp_path, RUNAP))
+    assert table.source.unique().tolist() == ["RUNAP"]
+    assert table.zone.tolist() == ["La Paya", "Nukak"]
+    assert table.designation.tolist() == ["Parques Nacionales Naturales", "Reserva"]
+    assert table.area_ha[0] == 422_000.5
+    assert math.isnan(table.area_ha[1])
+    assert table.status.isna().all()
+
+
+def test_attributes_of_a_vector_file_are_read_without_its_shapes(tmp_path):
+    import geopandas as gpd
+    from shapely.geometry import box
+
+    frame = gpd.GeoDataFrame(
+        {"WDPAID": [144.0, 555.0], "NAME": ["La Paya", "Nukak"], "REP_AREA": [4220.0, math.nan]},
+        geometry=[box(0, 0, 1, 1), box(1, 1, 2, 2)],
+        crs="EPSG:4326",
+    )
+    frame.to_file(tmp_path / "wdpa.gpkg")
+    table = read_protected_areas(tmp_path / "wdpa.gpkg")
+    assert table.zone_id.tolist() == ["144", "555"]
+    assert table.area_ha[0] == 422_000.0
+    assert math.isnan(table.area_ha[1])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("id,name\n1,Paya\n", "neither"),
+        (WDPA.replace(",La Paya,La Paya,", ",,,"), "line 2 has no name"),
+        (WDPA.replace("\n144,144,", "\n,144,"), "line 2 has no number"),
+        (WDPA.replace("555_B", "555_A"), "twice"),
+        (WDPA.replace("8550", "large"), "line 3, column REP_AREA reads 'large'"),
+        (WDPA.replace("1984", "old"), "line 2, column STATUS_YR reads 'old'"),
+        ("WDPAID,REP_AREA\n144,1\n", "no column for zone"),
+    ],
+)
+def test_broken_tables_of_parks_are_refused_with_the_place(tmp_path, text, message):
+    with pytest.raises(InputRefused, match=message):
+        read_protected_areas(parks(tmp_path, text))
+    with pytest.raises(InputRefused, match="no table"):
+        read_protected_areas(tmp_path / "none.csv")

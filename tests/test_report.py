@@ -24,16 +24,20 @@ from geococa.report import write_report
 from geococa.report_charts import nice_ticks
 from geococa.report_maps import change_codes, map_payload, mercator_frame, nearest_codes, png_bytes, pool_codes
 from geococa.report_tables import DATE_COLUMNS, format_number, overlap_area_ha, wide_table
+from geococa.report_text import Phrases
 from tests.hostile_names import HOSTILE
 from tests.report_data import (
     CLASSES,
     NAMES,
     accuracy_table,
     areas_dataset,
+    change_table,
     error_matrix_table,
     interval_table,
     land_cover_maps,
     park_polygons,
+    picture,
+    published_table,
     transition_table,
     trend_table,
     truth_table,
@@ -256,7 +260,7 @@ def test_no_phrase_is_unused():
     files += [ASSETS.joinpath(name) for name in ("report.html.j2", "macros.html.j2", "report.js")]
     source = "".join(file.read_text(encoding="utf-8") for file in files)
     # looked up by a name that comes with the data
-    open_ended = ("class.", "verdict.", "acc.", "ref.", "estimates.")
+    open_ended = ("class.", "verdict.", "acc.", "ref.", "estimates.", "say.")
     dynamic = {"map.new", "map.stable", "map.gone", "col.fallback_percent"}
     dynamic |= {f"col.{name}" for name in DATE_COLUMNS}
     assert [
@@ -575,3 +579,99 @@ def test_background_picture_is_embedded_as_jpeg(tmp_path):
         areas_dataset(), None, tmp_path / "r.html", maps={"t": land_cover_maps(years=[2024])}, pictures={"t": bands}
     )
     assert "data:image/jpeg;base64," in path.read_text(encoding="utf-8")
+
+
+def test_neighbouring_pictures_are_stretched_alike(tmp_path):
+    """Two tiles that show the same number show the same grey, whatever else lies in them."""
+    import io
+
+    image = pytest.importorskip("PIL.Image")
+    bands = {"a": picture(utm_grid(zone=17)) * 0 + 0.2, "b": picture(utm_grid(zone=18)) * 0 + 0.2}
+    bands["b"][:, :60] = 1.0
+    maps = {name: land_cover_maps(years=[2024], grid=utm_grid(zone=zone)) for name, zone in (("a", 17), ("b", 18))}
+    tiles = map_payload(maps, "coca", pictures=bands)["tiles"]
+    greys = []
+    for tile in tiles:
+        data = base64.b64decode(tile["picture"].split(",")[1])
+        shown = np.asarray(image.open(io.BytesIO(data)).convert("L"))
+        greys.append(int(shown[int(shown.shape[0] * 0.8), shown.shape[1] // 2]))
+    assert abs(greys[0] - greys[1]) <= 2
+
+
+def test_what_coca_replaced_and_became_adds_up(tmp_path):
+    table = transition_table()
+    table["sustained_ha"] = 0.25 * table["area_ha"]
+    text = page(tmp_path, transitions=table).text
+    # forest 50.9 and secondary forest 31.0 to coca, coca to pasture 12.25 and secondary forest 3.1
+    assert "What coca replaced 81.9 ha in all, of which 25 % lasted" in text
+    assert "forest 50.9 ha, 62 %" in text
+    assert re.search(r"What became of coca 15\.[34] ha in all, of which 25 % lasted", text)
+    assert re.search(r"pasture 12\.[23] ha, 80 %", text)
+
+
+def test_estimated_change_of_the_last_step_is_a_headline_with_its_interval(tmp_path):
+    tables = {"change_estimates": change_table()}
+    text = page(tmp_path, accuracy=accuracy_table(), estimates=tables).text
+    assert "Estimated change since 2023" in text
+    assert "95 % interval −40.0 to +16.0 ha" in text
+    other = page(tmp_path, areas_dataset(years=[2021, 2022]), accuracy=accuracy_table(2022), estimates=tables).text
+    assert "Estimated change since 2021" not in other
+    assert "Change since 2021" in other
+
+
+def test_published_hectares_of_zones_and_of_all_are_drawn_others_stay_in_the_table(tmp_path):
+    areas = areas_dataset()
+    found = page(tmp_path, reference=published_table(areas))
+    squares = [a for tag, a in found.attributes if tag == "rect" and a.get("class") == "reference"]
+    # three of the zone, two of all in the wide and the narrow chart, and the key of the legend
+    assert len(squares) == 3 + 2 * 2 + 1
+    assert "Elsewhere" in found.text
+    without_zone = page(tmp_path, reference=pd.DataFrame({"year": [2020], "area_ha": [253_000.0]}))
+    assert not [a for tag, a in without_zone.attributes if tag == "rect" and a.get("class") == "reference"]
+    with pytest.raises(InputRefused, match="year and area_ha"):
+        page(tmp_path, reference=pd.DataFrame({"zone": [NAMES[0]], "year": [2020]}))
+
+
+@pytest.mark.parametrize(
+    ("said", "spanish"),
+    [
+        (
+            "only 6 samples of this class: the interval is rough",
+            "solo 6 muestras de esta clase: el intervalo es aproximado",
+        ),
+        ("no skill over historical mean", "sin habilidad frente a media histórica"),
+        ("age_correction", "edad de la imagen"),
+        (
+            "2 years are too few for a test. the slope changes: 2019-2021 +3 ha a year; 2021-2024 -12 ha a year",
+            "2 años son muy pocos para una prueba; la pendiente cambia: 2019-2021 +3\xa0ha/a; 2021-2024 -12\xa0ha/a",
+        ),
+    ],
+)
+def test_notes_of_the_stages_are_said_in_spanish(said, spanish):
+    shown = Phrases(ASSETS.joinpath("text.json").read_text(encoding="utf-8"), "es").said(said)
+    assert re.sub(r"<[^>]+>", "", shown) == spanish
+
+
+def test_a_note_that_nobody_knows_stays_as_it_is_and_is_text():
+    shown = Phrases(ASSETS.joinpath("text.json").read_text(encoding="utf-8"), "es").said("a <b> note")
+    assert shown == '<span lang="en">a &lt;b&gt; note</span>'
+
+
+def test_every_status_and_notice_of_the_stages_has_a_phrase():
+    """Notices that the trend stage writes for short, bent and mixed series, and the accuracy stage's notes."""
+    from geococa.accuracy import _note
+    from geococa.trends import area_trend
+
+    phrases = Phrases(ASSETS.joinpath("text.json").read_text(encoding="utf-8"), "es")
+    rng = np.random.default_rng(1)
+    years = np.arange(2001, 2021)
+    bent = np.where(years < 2011, years - 2000.0, 2021.0 - years) * 20 + rng.normal(0, 1, size=20) + 50
+    rows = [{"zone": "bent", "year": y, "area_ha": v} for y, v in zip(years, bent, strict=True)]
+    rows += [{"zone": "short", "year": y, "area_ha": 5.0 + y - 2000} for y in (2001, 2002)]
+    notices = area_trend(pd.DataFrame(rows))["notice"].tolist()
+    base = {"n_reference": 20, "se_ha": 1.0, "interval": "wilson", "users_se": 0.1, "deciding": 20, "area_ha": 1.0}
+    for change in ({}, {"n_reference": 3}, {"users_se": 0.0}, {"n_reference": 0}, {"se_ha": 0.0}):
+        notices.append(_note(pd.Series(base | change)))
+    said = [notice for notice in notices if notice]
+    assert len(said) >= 5
+    assert [notice for notice in said if 'lang="en"' in phrases.said(notice)] == []

@@ -17,10 +17,13 @@ from tests.report_data import (
     NAMES,
     accuracy_table,
     areas_dataset,
+    change_table,
     error_matrix_table,
     interval_table,
     land_cover_maps,
     park_polygons,
+    picture,
+    published_table,
     transition_table,
     trend_table,
     truth_table,
@@ -95,6 +98,9 @@ def report(tmp_path_factory):
         matrices={2024: error_matrix_table()},
         intervals=interval_table(areas),
         transitions=transition_table(),
+        reference=published_table(areas),
+        estimates={"change_estimates": change_table()},
+        pictures={"18NXG": picture()},
         title="Coca in six parks",
     )
 
@@ -108,6 +114,7 @@ def opened(chromium, report):
 
 def test_opens_from_disk_without_a_request_or_a_message(opened):
     opened.page.wait_for_selector("#map[data-ready=true]")
+    opened.page.check("input[name=background][value=cover]")
     for name in ("change", "coca"):
         opened.page.check(f"input[name=overlay][value={name}]")
     opened.page.check("input[name=background][value=plain]")
@@ -274,11 +281,17 @@ def test_page_opened_in_spanish_equals_the_page_switched_to_it(chromium, report,
         matrices={2024: error_matrix_table()},
         intervals=interval_table(areas),
         transitions=transition_table(),
+        reference=published_table(areas),
+        estimates={"change_estimates": change_table()},
+        pictures={"18NXG": picture()},
         title="Coca in six parks",
         language="es",
     )
     other = Opened(chromium, spanish)
     opened.page.click("[data-language=es]")
+    for one in (opened, other):
+        # the zoom, and so the scale, is that of the page's first layout
+        one.page.evaluate("() => document.querySelector('.leaflet-control-scale').remove()")
     assert opened.page.inner_text("main") == other.page.inner_text("main")
     other.page.close()
 
@@ -433,3 +446,70 @@ def test_headings_descend_one_level_at_a_time(opened):
 def test_ids_are_unique(opened):
     ids = opened.page.eval_on_selector_all("[id]", "all => all.map(e => e.id)")
     assert len(ids) == len(set(ids))
+
+
+def test_background_is_the_picture_of_the_data_and_can_be_changed(opened):
+    page = opened.page
+    source = "() => document.querySelector('.leaflet-cover-pane img').src.slice(0, 15)"
+    assert page.evaluate(source) == "data:image/jpeg"
+    assert page.is_hidden("[data-legend=cover] >> nth=0")
+    page.check("input[name=background][value=cover]")
+    assert page.evaluate(source) == "data:image/png;"
+    assert page.is_visible("[data-legend=cover] >> nth=0")
+
+
+@pytest.mark.parametrize("background", ["picture", "cover"])
+def test_the_whole_picture_is_inside_the_map(chromium, report, background):
+    one = Opened(chromium, report)
+    one.page.check(f"input[name=background][value={background}]")
+    one.page.click("#whole")
+    one.page.wait_for_timeout(500)
+    inside = one.page.evaluate(
+        "() => { const a = document.querySelector('#map').getBoundingClientRect();"
+        " const b = document.querySelector('.leaflet-coca-pane img').getBoundingClientRect();"
+        " return [b.left - a.left, a.right - b.right, b.top - a.top, a.bottom - b.bottom]; }"
+    )
+    assert min(inside) >= -1
+    one.page.close()
+
+
+def test_published_hectares_stand_in_the_charts_with_their_interval(opened):
+    squares = opened.page.locator("#zones figure rect.reference, #zone-all svg.wide rect.reference")
+    assert squares.count() == 3 + 2
+    assert "UNODC" in opened.page.inner_text("#reference")
+    titles = opened.page.eval_on_selector_all("line.reference-range title", "all => all.map(e => e.textContent)")
+    assert "2020: published 10.0\u00a0ha, 8.0 to 12.0\u00a0ha" in titles
+
+
+def test_long_tables_unfold_by_keyboard_and_sort(opened):
+    page = opened.page
+    assert not page.is_visible("#change_estimates-table")
+    page.focus("#change_estimates-title")
+    page.keyboard.press("Enter")
+    assert page.is_visible("#change_estimates-table")
+    assert "all zones" in page.inner_text("#change_estimates-table")
+    page.locator("#change_estimates-table thead th").nth(1).locator("button").click()
+    assert opened.column("change_estimates-table", 1) == ["2023", "2022"]
+
+
+AXE = """async (tags) => { const found = await axe.run(document, {runOnly: {type: "tag", values: tags}});
+  return found.violations.map(v => [v.impact, v.id, v.nodes.map(n => n.html.slice(0, 120))]); }"""
+TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 360)])
+def test_axe_finds_nothing_serious(chromium, report, scheme, width):
+    """The rules of axe-core, from the package that carries it, on the page with every fold open."""
+    files = pytest.importorskip("importlib.resources")
+    pytest.importorskip("axe_playwright_python", reason="axe is not installed: pip install axe-playwright-python")
+    source = files.files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
+    one = Opened(chromium, report, width=width, height=800)
+    one.page.emulate_media(color_scheme=scheme)
+    one.page.evaluate("() => document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    one.page.evaluate(source)
+    found = one.page.evaluate(AXE, TAGS)
+    assert [entry for entry in found if entry[0] in ("serious", "critical")] == []
+    # axe finds what is wrong, so that no finding means something
+    one.page.evaluate("() => document.querySelector('#year').labels.forEach(l => l.remove())")
+    assert any(name == "label" for _, name, _ in one.page.evaluate(AXE, TAGS))
+    one.page.close()

@@ -88,11 +88,11 @@ def test_years_choose_scenes(tile):
 
 
 def test_lazy_opening_reads_no_pixel_and_gives_the_same_numbers(tile, monkeypatch):
-    import geococa.tiles as tiles
+    import geococa.scene_grids as scene_grids
 
     reads = []
-    original = tiles.read_window
-    monkeypatch.setattr(tiles, "read_window", lambda *a, **k: reads.append(a) or original(*a, **k))
+    original = scene_grids.read_window
+    monkeypatch.setattr(scene_grids, "read_window", lambda *a, **k: reads.append(a) or original(*a, **k))
     lazy = open_tile(tile, chunks={"y": 7, "x": 9}, window=(1, 20, 0, 19))
     assert reads == []
     xr.testing.assert_identical(lazy.compute(), open_tile(tile, window=(1, 20, 0, 19)))

@@ -313,3 +313,45 @@ def test_events_go_to_the_plots_they_lie_on(world):
     plots = world.plots
     none = plots.iloc[:0].assign(plot_id=pd.Series(dtype="int64"))
     assert found_events(follow_plots(none), plots.drop_duplicates("plot").set_index("plot").geometry, 2017) == set()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"persistence": 0.9},
+        {"persistence": 0.9, "fill": True, "min_probability": 0.7},
+        {"persistence": 0.9, "evidence": 2.3},
+        {"persistence": 0.9, "method": "viterbi"},
+        {},
+    ],
+)
+def test_labels_asked_for_at_once_are_those_of_the_probabilities(options):
+    array, _ = chains(1.7, 0.4, seed=5, side=40)
+    least = options.get("min_probability", 0.0)
+    chosen = {name: value for name, value in options.items() if name != "min_probability"}
+    expected = label(stabilise(array, **chosen), min_probability=least)
+    xr.testing.assert_identical(stabilise(array, output="labels", **options), expected)
+    with dask_threads():
+        lazy = stabilise(array.chunk({"y": 17, "x": 13}), output="labels", **options)
+        assert lazy.chunks is not None
+        xr.testing.assert_identical(lazy.compute(), expected)
+
+
+def test_answer_takes_the_place_of_probabilities_only_where_allowed():
+    array, _ = chains(1.7, 0.4, seed=6, side=40)
+    array = array.copy(data=np.ascontiguousarray(array.values))
+    given = array.copy(deep=True)
+    expected = stabilise(array, persistence=0.9)
+    assert array.values.tobytes() == given.values.tobytes()
+    out = stabilise(array, persistence=0.9, overwrite=True)
+    assert out.values.tobytes() == expected.values.tobytes()
+    assert np.shares_memory(out.values, array.values)
+    changes = stabilise(given, overwrite=True)
+    assert not np.shares_memory(changes.values, given.values)
+
+
+def test_outputs_beyond_reason_are_refused():
+    with pytest.raises(InputRefused, match="output"):
+        stabilise(probabilities(), output="map")
+    with pytest.raises(InputRefused, match="min_probability"):
+        stabilise(probabilities(), output="labels", min_probability=2.0)

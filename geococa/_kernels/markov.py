@@ -1,4 +1,4 @@
-"""Hidden Markov chains over the years of every pixel: forward-backward, Viterbi and the counts of EM.
+"""Hidden Markov chains over the years of every pixel: Viterbi and the counts of EM; `year_lanes` has the posterior.
 
 Pixels are worked on in bundles, with the pixel as the innermost index, so that every step of the chain is a
 few long vector operations. A bundle's scratch fits in the second-level cache; with shorter bundles the many rows that are
@@ -11,7 +11,7 @@ import numpy as np
 
 from geococa._kernels._jit import inline, kernel
 
-__all__ = ["BUNDLE", "count_transitions", "most_likely_path", "smooth_years"]
+__all__ = ["BUNDLE", "count_transitions", "most_likely_path"]
 
 BUNDLE = 512
 """Pixels in a bundle."""
@@ -165,83 +165,6 @@ def _backward(
     _rescale(beta, count, scale)
 
 
-@inline
-def _hide(gap: np.ndarray, fill: bool, first: int, count: int, out: np.ndarray) -> None:
-    """Take the answer back where a year was not observed; with ``fill`` only where no year was."""
-    years, classes, _ = out.shape
-    for b in range(count):
-        ever = False
-        for t in range(years):
-            ever = ever or gap[t, b] == 0
-        for t in range(years):
-            if gap[t, b] and not (fill and ever):
-                for k in range(classes):
-                    out[t, k, first + b] = np.nan
-
-
-@kernel
-def smooth_years(
-    probability: np.ndarray,
-    inverse_prior: np.ndarray,
-    initial: np.ndarray,
-    steps: np.ndarray,
-    least: float,
-    fill: bool,
-    begin: int,
-    end: int,
-    out: np.ndarray,
-) -> None:
-    """Posterior class probabilities of every year given all years (forward-backward).
-
-    Parameters
-    ----------
-    probability : ndarray of float32, shape (years, classes, pixels)
-        NaN in any class = year not observed.
-    inverse_prior : ndarray of float64 or float32, shape (classes,)
-        1 / share of each class that the classifier assumed: probability times this is the likelihood.
-    initial : ndarray of float64 or float32, shape (classes,)
-        Class probabilities before the first year is seen. Its type is the precision of the work, and that of
-        the other settings.
-    steps : ndarray of float64 or float32, shape (years - 1, classes, classes)
-        Transition matrix from each year to the next in the array, rows = from, sums to 1. In single precision no
-        entry may be so small that the products of a year with ``least`` leave its range.
-    least : float
-        Probabilities below this count as this, so that no single year can rule a class out.
-    fill : bool
-        Write posteriors of unobserved years too, of pixels with any observed year; else they stay NaN.
-    begin, end : int
-        First pixel to work on, and the one after the last.
-    out : ndarray of float32, shape (years, classes, pixels)
-    """
-    years, classes, _ = probability.shape
-    likelihood = np.empty((years, classes, BUNDLE), dtype=initial.dtype)
-    alpha = np.empty((years, classes, BUNDLE), dtype=initial.dtype)
-    beta = np.empty((classes, BUNDLE), dtype=initial.dtype)
-    carried = np.empty((classes, BUNDLE), dtype=initial.dtype)
-    scale = np.empty(BUNDLE, dtype=initial.dtype)
-    gap = np.empty((years, BUNDLE), dtype=np.uint8)
-    total = np.empty(BUNDLE, dtype=initial.dtype)
-    one = initial.dtype.type(1)
-    for first in range(begin, end, BUNDLE):
-        count = min(BUNDLE, end - first)
-        gaps = _load(probability, inverse_prior, least, first, count, likelihood, gap)
-        _forward(likelihood, initial, steps, count, alpha, scale, total)
-        beta[:, :] = 1
-        for t in range(years - 1, -1, -1):
-            if t < years - 1:
-                _backward(likelihood, steps[t], t, count, beta, carried, scale)
-            for k in range(classes):
-                _times(alpha[t, k], beta[k], k == 0, count, carried[k], scale)
-            for b in range(count):
-                scale[b] = one / scale[b]
-            for k in range(classes):
-                both, target = carried[k], out[t, k, first : first + count]
-                for b in range(count):
-                    target[b] = both[b] * scale[b]
-        if gaps:
-            _hide(gap, fill, first, count, out)
-
-
 @kernel
 def most_likely_path(
     probability: np.ndarray,
@@ -255,8 +178,16 @@ def most_likely_path(
 
     Parameters
     ----------
-    probability, inverse_prior, initial, steps, least
-        As in `smooth_years`.
+    probability : ndarray of float32, shape (years, classes, pixels)
+        NaN in any class = year not observed.
+    inverse_prior : ndarray of float64, shape (classes,)
+        1 / share of each class that the classifier assumed: probability times this is the likelihood.
+    initial : ndarray of float64, shape (classes,)
+        Class probabilities before the first year is seen.
+    steps : ndarray of float64, shape (years - 1, classes, classes)
+        Transition matrix from each year to the next in the array, rows = from, sums to 1.
+    least : float
+        Probabilities below this count as this, so that no single year can rule a class out.
     path : ndarray of int16, shape (years, pixels)
         Index of the class of each year; -1 where the pixel was never observed.
     """
@@ -326,7 +257,7 @@ def count_transitions(
     Parameters
     ----------
     probability, inverse_prior, initial, steps, least
-        As in `smooth_years`. Pixels that were observed in fewer than two years are left out.
+        As in `most_likely_path`. Pixels that were observed in fewer than two years are left out.
     pairs : ndarray of float64, shape (classes, classes)
         Expected transitions from class to class, summed over years and pixels; added to in place.
     starts : ndarray of float64, shape (classes,)

@@ -25,7 +25,6 @@ __all__ = [
     "STRIP_BYTES",
     "SUBTRACT",
     "TANH",
-    "run_fractions",
     "run_program",
     "run_single",
 ]
@@ -220,56 +219,3 @@ def run_single(
                 _binary(op, left, _row(bands, scratch, b, start, m), target)
             if to >= OUTPUT and op != NORMALISE:
                 _store(target, target)
-
-
-@inline
-def _fraction(
-    a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray, top: np.ndarray, bottom: np.ndarray, out: np.ndarray
-) -> None:
-    t0, t1, t2, t3, t4 = top[0], top[1], top[2], top[3], top[4]
-    b0, b1, b2, b3, b4 = bottom[0], bottom[1], bottom[2], bottom[3], bottom[4]
-    for i in range(len(out)):
-        w, x, y, z = np.float64(a[i]), np.float64(b[i]), np.float64(c[i]), np.float64(d[i])
-        value = np.float32(
-            (((t0 * w + t1 * x) + (t2 * y + t3 * z)) + t4) / (((b0 * w + b1 * x) + (b2 * y + b3 * z)) + b4)
-        )
-        out[i] = _finite(value)
-
-
-@kernel
-def run_fractions(
-    bands: np.ndarray,
-    count: int,
-    terms: np.ndarray,
-    top: np.ndarray,
-    bottom: np.ndarray,
-    targets: np.ndarray,
-    begin: int,
-    out: np.ndarray,
-) -> None:
-    """Compute ratios of two linear combinations of four bands, in float64, each in one pass.
-
-    Parameters
-    ----------
-    bands, count, begin, out
-        As in `run_program`.
-    terms : numpy.ndarray
-        int64 ``(formulas, 4)``: rows of ``bands``.
-    top, bottom : numpy.ndarray
-        float64 ``(formulas, 5)``: factors of the four bands, and the constant.
-    targets : numpy.ndarray
-        int64 ``(formulas,)``: rows of ``out``.
-    """
-    width = STRIP_BYTES // 4
-    for start in range(0, count, width):
-        m = min(width, count - start)
-        for f in range(terms.shape[0]):
-            _fraction(
-                bands[terms[f, 0]][start : start + m],
-                bands[terms[f, 1]][start : start + m],
-                bands[terms[f, 2]][start : start + m],
-                bands[terms[f, 3]][start : start + m],
-                top[f],
-                bottom[f],
-                out[targets[f]][begin + start : begin + start + m],
-            )

@@ -101,7 +101,7 @@ def change_support(
     Parameters
     ----------
     probability, inverse_prior, initial, least
-        As in `markov.smooth_years`, in double precision but for ``probability``.
+        As in `markov.most_likely_path`, in double precision but for ``probability``.
     powers : ndarray of float64, shape (longest gap + 1, classes, classes)
         Powers of the yearly transition matrix.
     years : ndarray of int64, shape (years,)

@@ -117,12 +117,11 @@
     map.on("blur", () => map.scrollWheelZoom.disable());
     L.control.scale({ imperial: false, maxWidth: 140 }).addTo(map);
     ["cover", "unobserved", "coca"].forEach((name, i) => { map.createPane(name).style.zIndex = 250 + i; });
-    map.getPane("cover").style.opacity = 0.7;
     ["cover", "unobserved", "coca"].forEach((name) => { map.getPane(name).style.pointerEvents = "none"; });
 
     const EMPTY = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw==";
     const url = (code) => (!code ? EMPTY : code.startsWith("data:") ? code : "data:image/png;base64," + code);
-    const state = { position: data.map.years.length - 1, overlay: "coca", background: "cover", unobserved: true };
+    const state = { position: data.map.years.length - 1, overlay: "coca", background: data.map.picture ? "picture" : "cover", unobserved: true };
     const tiles = data.map.tiles.map((tile) => ({
       tile,
       cover: L.imageOverlay(EMPTY, tile.bounds, { pane: "cover" }).addTo(map),
@@ -130,6 +129,9 @@
       coca: L.imageOverlay(EMPTY, tile.bounds, { pane: "coca" }).addTo(map),
       shown: {},
     }));
+    // what the panel beside it leaves decides how high the map is
+    legend();
+    map.invalidateSize({ pan: false });
     const extent = L.latLngBounds(data.map.tiles.flatMap((tile) => tile.bounds));
     map.fitBounds(extent, { padding: [8, 8], animate: false });
     map.setMaxBounds(extent.pad(0.6));
@@ -151,6 +153,7 @@
     }
     function draw() {
       const year = String(data.map.years[state.position]);
+      map.getPane("cover").style.opacity = state.background === "picture" ? 1 : 0.7;
       for (const entry of tiles) {
         const one = entry.tile.years[year] || { cover: "", unobserved: "", coca: [], change: [] };
         const pick = level(entry.tile);
@@ -196,6 +199,7 @@
       document.querySelectorAll('input[name="' + name + '"]').forEach((input) => input.addEventListener("change", () => {
         state[name] = input.value;
         legend();
+        map.invalidateSize({ pan: false });
         draw();
       }));
     }
@@ -249,16 +253,16 @@
       map.invalidateSize({ animate: false });
       map.setView(view.center, view.zoom, { animate: false });
     });
-    legend();
     showYear(state.position);
     box.dataset.ready = "true";
   }
 
-  // paper can't be unfolded
-  window.addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((d) => { d.open = true; }));
+  // paper can't be unfolded: error matrices print whole; long tables print where the reader has opened them
+  window.addEventListener("beforeprint", () => document.querySelectorAll("details.matrix").forEach((d) => { d.open = true; }));
   document.querySelectorAll("[data-language]").forEach((button) => button.addEventListener("click", () => {
     root.lang = button.dataset.language;
     translate();
+    window.dispatchEvent(new Event("resize"));   // longer words make the panel, and so the map, higher
   }));
   startMap();
   translate();

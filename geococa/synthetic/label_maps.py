@@ -81,7 +81,6 @@ def simple_land_cover(
     time = np.array([f"{year}-12-31" for year in years], dtype="datetime64[ns]")
     array = xr.DataArray(np.stack(slices), dims=("time", "y", "x"), coords={"time": time}, name="land_cover")
     array.attrs = {"kind": "land_cover", "long_name": "land cover", "nodata": NO_DATA, "units": "1"}
+    array.attrs["_FillValue"] = np.uint8(NO_DATA)
     array.attrs |= Legend.of(CLASSES).to_attrs()
-    out = Grid(pyproj.CRS.from_epsg(32618), (pixel_m, 0, 600000.0, 0, -pixel_m, 250020.0), shape).attach(array)
-    out.encoding["_FillValue"] = NO_DATA
-    return out
+    return Grid(pyproj.CRS.from_epsg(32618), (pixel_m, 0, 600000.0, 0, -pixel_m, 250020.0), shape).attach(array)

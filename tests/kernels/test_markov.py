@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from geococa._kernels import markov
+from geococa._kernels import markov, year_lanes
 from tests import oracles_labels as oracles
 
 
@@ -23,18 +23,32 @@ def likelihood_of(probability, inverse_prior, least, pixel):
     return values
 
 
-def smoothed(probability, inverse_prior, initial, steps, fill=False, dtype=np.float64):
+def lane_settings(inverse_prior, initial, steps, dtype=np.float64, power=1.0, every=1):
+    parts = (inverse_prior / inverse_prior.max(), initial, steps.reshape(len(steps), len(initial) ** 2))
+    return (*(part.astype(dtype) for part in parts), dtype(1e-6), power, every)
+
+
+def smoothed(probability, inverse_prior, initial, steps, fill=False, dtype=np.float64, power=1.0, every=1):
     out = np.empty_like(probability)
-    settings = [part.astype(dtype) for part in (inverse_prior, initial, steps)]
-    markov.smooth_years(probability, *settings, dtype(1e-6), fill, 0, probability.shape[2], out)
+    settings = lane_settings(inverse_prior, initial, steps, dtype, power, every)
+    classes = (0,) * probability.shape[1]
+    year_lanes.smooth_years(probability, *settings, fill, 0, probability.shape[2], classes, out)
     return out
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize(("years", "classes"), [(1, 2), (2, 3), (6, 4), (12, 5), (10, 8), (24, 9)])
-def test_posterior_equals_forward_backward_in_log_space(years, classes, dtype):
+@pytest.mark.parametrize(
+    ("years", "classes", "every", "dtype"),
+    [
+        (1, 3, 1, np.float64),
+        (2, 3, 2, np.float32),
+        (12, 5, 2, np.float32),
+        (12, 3, 2, np.float64),
+        pytest.param(24, 9, 1, np.float32, marks=pytest.mark.slow),
+    ],
+)
+def test_posterior_equals_forward_backward_in_log_space(years, classes, every, dtype):
     probability, inverse_prior, initial, steps = chain(years, classes, 150, seed=years)
-    out = smoothed(probability, inverse_prior, initial, steps, True, dtype)
+    out = smoothed(probability, inverse_prior, initial, steps, True, dtype, every=every)
     for pixel in range(probability.shape[2]):
         if np.isnan(probability[:, :, pixel]).any(axis=1).all():
             assert np.isnan(out[:, :, pixel]).all()
@@ -99,17 +113,65 @@ def test_expected_transitions_equal_the_sum_over_all_paths():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_pixel_does_not_depend_on_its_place_in_a_bundle(dtype):
-    probability, inverse_prior, initial, steps = chain(6, 4, 200, seed=5)
+    probability, inverse_prior, initial, steps = chain(6, 3, 200, seed=5)
     whole = smoothed(probability, inverse_prior, initial, steps, dtype=dtype)
     part = smoothed(np.ascontiguousarray(probability[:, :, 37:]), inverse_prior, initial, steps, dtype=dtype)
     assert whole[:, :, 37:].tobytes() == part.tobytes()
 
 
 def test_only_the_pixels_asked_for_are_written():
-    probability, inverse_prior, initial, steps = chain(3, 2, 300, seed=6)
+    probability, inverse_prior, initial, steps = chain(3, 3, 300, seed=6)
     out = np.full_like(probability, 7)
-    markov.smooth_years(probability, inverse_prior, initial, steps, 1e-6, False, 100, 270, out)
+    settings = lane_settings(inverse_prior, initial, steps)
+    year_lanes.smooth_years(probability, *settings, False, 100, 270, (0, 0, 0), out)
     whole = smoothed(probability, inverse_prior, initial, steps)
     assert (out[:, :, :100] == 7).all()
     assert (out[:, :, 270:] == 7).all()
     assert out[:, :, 100:270].tobytes() == whole[:, :, 100:270].tobytes()
+
+
+@pytest.mark.parametrize("power", [1.0, 1.5, 2.0, 3.0, 4.0, 7.0, 2.5])
+def test_power_of_the_likelihoods_relative_to_the_largest_of_the_year(power):
+    probability, inverse_prior, initial, steps = chain(5, 3, 120, seed=8)
+    out = smoothed(probability, inverse_prior, initial, steps, True, power=power)
+    for pixel in range(120):
+        seen = ~np.isnan(probability[:, :, pixel]).any(axis=1)
+        if not seen.any():
+            continue
+        likelihood = probability[:, :, pixel].astype(float) * inverse_prior
+        likelihood = (likelihood / likelihood.max(axis=1, keepdims=True)) ** power
+        # at a power of 1, what is small counts as the least before it is weighed
+        likelihood = likelihood_of(probability, inverse_prior, 1e-6, pixel) if power == 1 else likelihood.clip(1e-6)
+        likelihood[~seen] = 1.0
+        expected = oracles.forward_backward(likelihood, initial, steps)
+        np.testing.assert_allclose(out[:, :, pixel], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("years", "classes", "fill", "dtype"),
+    [(1, 3, False, np.float64), (10, 5, False, np.float32), (4, 5, True, np.float32)],
+)
+def test_labels_are_those_of_the_posterior(years, classes, fill, dtype):
+    from geococa._kernels import decision
+
+    pixels, codes = 1500, np.arange(3, 3 + classes, dtype=np.uint8)
+    probability, inverse_prior, initial, steps = chain(years, classes, pixels, seed=classes, gaps=0.4)
+    probability[:, :, ::50] = np.float32(1 / classes)
+    settings = lane_settings(inverse_prior, initial, steps, dtype)
+    out = np.empty((years, pixels), np.uint8)
+    limit = np.float32(0.6)
+    year_lanes.label_years(probability, *settings, fill, 0, pixels, (0,) * classes, codes, limit, 0, 255, out)
+    posterior = smoothed(probability, inverse_prior, initial, steps, fill, dtype)
+    expected = np.empty_like(out)
+    for year, target in zip(posterior, expected, strict=True):
+        decision.most_probable(year, codes, limit, 0, 255, target)
+    assert np.array_equal(out, expected)
+    assert {0, 255} <= set(np.unique(out).tolist())
+
+
+def test_answer_may_take_the_place_of_the_probabilities():
+    probability, inverse_prior, initial, steps = chain(6, 3, 2500, seed=12)
+    expected = smoothed(probability, inverse_prior, initial, steps, dtype=np.float32)
+    settings = lane_settings(inverse_prior, initial, steps, np.float32)
+    year_lanes.smooth_years(probability, *settings, False, 0, 2500, (0, 0, 0), probability)
+    assert probability.tobytes() == expected.tobytes()

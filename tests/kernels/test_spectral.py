@@ -1,12 +1,12 @@
-"""The program kernel: operations, precision and strips."""
+"""The program kernels: operations, precision and strips, and the loop that is made for a set of formulas."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from geococa._kernels import spectral
-from geococa.formula_program import Fractions, Program, compile_formulas, evaluate
+from geococa._kernels import fused, spectral
+from geococa.formula_program import FUSED_PIXELS, compile_formulas, evaluate, run_fused, run_steps
 from geococa.formulas import INDICES, parse_formula
 
 
@@ -30,8 +30,8 @@ def test_any_number_of_pixels_gives_the_same_values_as_one_by_one(n):
 
 def test_formulas_whose_digits_cannot_cancel_run_in_float32_and_stay_within_their_bound():
     rng = np.random.default_rng(0)
-    bands = {name: rng.uniform(0, 1, 4000).astype(np.float32) for name in ("red", "nir", "swir16")}
-    formulas = [INDICES[name].formula for name in ("ndvi", "ndmi", "sr", "nirv")]
+    bands = {name: rng.uniform(0, 1, 4000).astype(np.float32) for name in ("red", "nir", "swir16", "blue")}
+    formulas = [INDICES[name].formula for name in ("ndvi", "ndmi", "sr", "nirv", "savi", "evi2", "bsi")]
     programs, out = run(formulas, bands, 4000)
     assert [program.dtype for program in programs] == [np.float32]
     exact = {name: band.astype(float) for name, band in bands.items()}
@@ -41,8 +41,8 @@ def test_formulas_whose_digits_cannot_cancel_run_in_float32_and_stay_within_thei
 
 def test_formulas_whose_digits_may_cancel_run_in_float64_and_are_rounded_once():
     rng = np.random.default_rng(1)
-    bands = {name: rng.uniform(0.1, 0.5, 4000).astype(np.float32) for name in ("red", "nir", "blue", "swir16")}
-    formulas = [INDICES[name].formula for name in ("bsi", "evi", "msavi")]
+    bands = {name: rng.uniform(0.1, 0.5, 4000).astype(np.float32) for name in ("red", "nir", "blue", "green")}
+    formulas = [INDICES[name].formula for name in ("vari", "evi", "msavi")]
     programs, out = run(formulas, bands, 4000)
     assert {program.dtype for program in programs} == {np.dtype(np.float64)}
     exact = {name: band.astype(float) for name, band in bands.items()}
@@ -50,32 +50,92 @@ def test_formulas_whose_digits_may_cancel_run_in_float64_and_are_rounded_once():
         np.testing.assert_allclose(row, eval(text, {}, exact), rtol=6.1e-8)  # noqa: S307
 
 
+@pytest.mark.parametrize("formula", [INDICES["bsi"].formula, "(red + blue - nir) / (red + blue + nir)"])
+def test_a_difference_of_sums_that_nearly_cancels_keeps_its_digits(formula):
+    rng = np.random.default_rng(2)
+    bands = {name: rng.uniform(0.01, 0.6, 20_000).astype(np.float32) for name in ("blue", "red", "swir16")}
+    sums = bands["red"] + bands["blue"] + (0 if formula.startswith("(red") else bands["swir16"] - 2 * bands["blue"])
+    bands["nir"] = (sums * (1 + rng.integers(-3, 4, 20_000) * 2.0**-24)).astype(np.float32)
+    programs, out = run([formula], bands, 20_000)
+    exact = {name: band.astype(float) for name, band in bands.items()}
+    expected = eval(formula, {}, exact)  # noqa: S307
+    assert [program.dtype for program in programs] == [np.float32]
+    assert (np.abs(expected) < 1e-6).mean() > 0.9
+    np.testing.assert_allclose(out[0], expected, rtol=5e-7)
+
+
 @pytest.mark.parametrize(
-    ("formula", "single"),
-    [
-        (INDICES["evi"].formula, True),
-        (INDICES["bsi"].formula, True),
-        (INDICES["savi"].formula, True),
-        ("(nir + red / 4 - -blue * 3) / (2 - swir16)", True),
-        ("(nir - nir + red) / (green - 0.5)", True),
-        ("1.0 / (red - nir)", True),
-        (INDICES["ndvi"].formula, False),
-        ("nir / red", False),
-        ("(nir * red) / (nir + red + 1)", False),
-        ("(blue + green + red + nir + swir16) / (blue + 1)", False),
-        ("(nir - red) / (nir / blue)", False),
-        ("red / 2", False),
-    ],
+    "formula",
+    ["(nir + red / 4 - -blue * 3) / (2 - swir16)", "(nir - nir + red) / (green - 0.5)", "1.0 / (red - nir)"],
 )
-def test_ratios_of_linear_combinations_of_four_bands_are_one_step(formula, single):
+def test_ratios_of_sums_and_differences_keep_their_digits(formula):
     rng = np.random.default_rng(2)
     names = ("blue", "green", "red", "nir", "swir16")
     bands = {name: rng.uniform(0.01, 0.6, 3000).astype(np.float32) for name in names}
     bands["red"][5] = bands["nir"][7] = np.nan
-    programs, out = run([formula], bands, 3000)
-    assert isinstance(programs[0], Fractions) == single
+    _, out = run([formula], bands, 3000)
     exact = {name: band.astype(float) for name, band in bands.items()}
     np.testing.assert_allclose(out[0], eval(formula, {}, exact), rtol=5e-7)  # noqa: S307
+
+
+@pytest.mark.skipif(not fused.COMPILED, reason="nothing is compiled")
+class TestFused:
+    FORMULAS = (
+        *[index.formula for index in INDICES.values()],
+        *("minimum(red, -nir)", "maximum(red, nir)", "abs(red - nir)", "sqrt(blue - red)", "red", "-red", "red"),
+        *("1 / (1 / red)", "1 / ((nir - red) / (nir + red))", "minimum(blue - red - nir, green / red)"),
+        *("abs(red - blue - nir)", "sqrt(red - blue - nir)", "(red + nir - blue) / (red + nir + blue)"),
+    )
+
+    def bands(self, n):
+        rng = np.random.default_rng(n)
+        names = ("blue", "green", "red", "rededge071", "rededge075", "rededge078", "nir", "swir16", "swir22")
+        bands = {name: rng.uniform(-0.02, 0.7, n).astype(np.float32) for name in names}
+        for band in bands.values():
+            for special in (np.nan, 0.0, -0.0, np.inf, -np.inf, 3e38, 1e-40, 0.25):
+                band[rng.integers(0, n, n // 12)] = special
+        return bands
+
+    @pytest.mark.parametrize("n", [5, 16, 999])
+    def test_every_value_is_that_of_the_steps_to_the_bit(self, n):
+        bands, programs = self.bands(n), compile_formulas([parse_formula(text) for text in self.FORMULAS])
+        plain = [program for program in programs if "tanh" not in {value[0] for value in program.values}]
+        rows = sorted(row for program in plain for row in program.results)
+        assert len(rows) == len(self.FORMULAS) - 1
+        made, expected = np.full((2, len(self.FORMULAS), n), 7.0, np.float32)
+        run_fused(plain, bands, made)
+        run_steps(plain, bands, expected)
+        np.testing.assert_array_equal(made[rows], expected[rows])
+        assert np.isnan(expected[rows]).any()
+        assert (np.signbit(made) == np.signbit(expected))[~np.isnan(made)].all()
+
+    def test_large_images_take_the_loop_and_functions_their_steps(self, monkeypatch):
+        n = FUSED_PIXELS + 3
+        bands = self.bands(n)
+        formulas = [INDICES[name].formula for name in ("ndvi", "kndvi", "evi")]
+        _, out = run(formulas, bands, n)
+        _, start = run(formulas, {name: band[:100].copy() for name, band in bands.items()}, 100)
+        np.testing.assert_array_equal(out[:, :100], start)
+        made = []
+        monkeypatch.setattr(fused, "fused", lambda text: made.append(text) or (lambda addresses, out: None))
+        run(formulas, bands, n)
+        assert len(made) == 1
+        assert "tanh" not in made[0]
+
+    def test_rows_that_start_anywhere_in_a_cache_line(self):
+        bands, programs = self.bands(301), compile_formulas([parse_formula(INDICES["ndvi"].formula)])
+        memory = np.empty(400, np.float32)
+        expected = np.empty((1, 301), np.float32)
+        run_steps(programs, bands, expected)
+        for shift in range(17):
+            out = memory[shift : shift + 301].reshape(1, 301)
+            run_fused(programs, bands, out)
+            np.testing.assert_array_equal(out, expected)
+
+    def test_bands_of_another_length_are_refused(self):
+        programs = compile_formulas([parse_formula("nir / red")])
+        with pytest.raises(ValueError, match="one length"):
+            run_fused(programs, {"nir": np.ones(5, np.float32), "red": np.ones(4, np.float32)}, np.ones((1, 5), "f4"))
 
 
 def test_a_fraction_over_zero_is_not_observed():
@@ -93,7 +153,7 @@ def test_shared_parts_are_computed_once():
 
 def test_no_step_writes_a_row_that_it_reads():
     programs = compile_formulas([parse_formula(index.formula) for index in INDICES.values()])
-    for program in [program for program in programs if isinstance(program, Program)]:
+    for program in programs:
         for op, to, a, b in program.code:
             if op != spectral.STORE:
                 assert to != a
