@@ -151,7 +151,7 @@ def harmonise(
     Examples
     --------
     >>> red = xr.DataArray(np.float32([[[0.1]]]), dims=("time", "y", "x"))
-    >>> round(float(harmonise(xr.Dataset({"red": red}), platforms="sentinel-2a").red), 5)
+    >>> round(harmonise(xr.Dataset({"red": red}), platforms="sentinel-2a").red.item(), 5)
     0.09855
     """
     check_kind(reflectance, "reflectance")

@@ -19,8 +19,8 @@ __all__ = ["add_layer_style", "polygon_style", "raster_style", "write_qml"]
 _HEAD = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
 _LAYER_STYLES = """
 CREATE TABLE IF NOT EXISTS layer_styles (
-  id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, f_table_catalog VARCHAR(256), f_table_schema VARCHAR(256),
-  f_table_name VARCHAR(256), f_geometry_column VARCHAR(256), styleName TEXT(30), styleQML TEXT, styleSLD TEXT,
+  id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, f_table_catalog TEXT(256), f_table_schema TEXT(256),
+  f_table_name TEXT(256), f_geometry_column TEXT(256), styleName TEXT(30), styleQML TEXT, styleSLD TEXT,
   useAsDefault BOOLEAN, description TEXT, owner TEXT(30), ui TEXT(30),
   update_time DATETIME DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ','now')))
 """

@@ -111,7 +111,7 @@ def findings(found: Verification) -> list[tuple[str, pd.DataFrame]]:
         parts.insert(1, ("Inputs that changed", bad[["tile", "scene", "path", "status"]]))
     if len(found.cells):
         cells = found.cells.assign(columns=[" ".join(names) for names in found.cells["columns"]])
-        parts.append(("Table cells computed from them", cells.fillna("")))
+        parts.append(("Table cells computed from them", cells.astype(object).where(cells.notna(), "")))
     return [(title, table) for title, table in parts if len(table)]
 
 
