@@ -51,7 +51,7 @@ def picture(image, axis, title):
     axis.set_axis_off()
 
 
-half = int(abs(clear.mean(("y", "x")) - 0.6).argmin())  # a date of which about half can be used
+half = int(abs(clear.mean(("y", "x")) - 0.6).values.argmin())  # a date of which about half can be used
 figure, axes = plt.subplots(1, 3, figsize=(10, 3.6), layout="constrained")
 picture(coca.to_reflectance(scenes).isel(time=half), axes[0], f"{scenes['time'].dt.date.values[half]}, as it was")
 axes[1].imshow(clear.isel(time=half), cmap="Greys_r")
