@@ -59,7 +59,9 @@ def test_the_rendered_notebook_is_that_of_the_source(source):
     outputs = [output for cell in rendered for output in cell.get("outputs", [])]
     assert not any(output["output_type"] == "error" for output in outputs)
     assert any("image/png" in output.get("data", {}) for output in outputs)
-    assert not any(output.get("name") == "stderr" for output in outputs), "a notebook that warns is mended, not rendered"
+    assert not any(output.get("name") == "stderr" for output in outputs), (
+        "a notebook that warns is mended, not rendered"
+    )
     words = json.dumps(rendered)
     assert "site-packages" not in words
     assert "/tmp/" not in words
