@@ -24,7 +24,17 @@ from geococa.errors import InputRefused
 from geococa.grid import Grid
 from geococa.legend import NO_DATA, Legend
 
-__all__ = ["MercatorFrame", "change_codes", "map_payload", "mercator_frame", "png_bytes", "pool_codes", "zones_payload"]
+__all__ = [
+    "MercatorFrame",
+    "change_codes",
+    "map_payload",
+    "mark_codes",
+    "mercator_centres",
+    "mercator_frame",
+    "nearest_codes",
+    "png_bytes",
+    "zones_payload",
+]
 
 _HALF = 20037508.342789244
 _NEW, _STABLE, _GONE = 1, 2, 3
@@ -103,27 +113,20 @@ def nearest_codes(frame: MercatorFrame, codes: np.ndarray, outside: int) -> np.n
     return np.where(frame.source >= 0, picked, outside).astype(np.uint8)
 
 
-def pool_codes(frame: MercatorFrame, grid: Grid, codes: np.ndarray, order: Sequence[int]) -> np.ndarray:
-    """Copy codes into the frame so that no cell with a code in ``order`` is lost; later ones in ``order`` win.
-
-    Every pixel takes its nearest cell, then every cell with such a code marks the pixel its centre falls in.
-    """
-    row, column = np.nonzero(np.isin(codes, order))
-    x, y = _mercator(grid, row, column)
-    return _marked(frame, codes, x, y, codes[row, column], order)
-
-
-def _mercator(grid: Grid, row: np.ndarray, column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def mercator_centres(grid: Grid, row: np.ndarray, column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Centres of cells in Web Mercator."""
     to_mercator = pyproj.Transformer.from_crs(grid.crs, "EPSG:3857", always_xy=True)
     x, y = to_mercator.transform(*_to_xy(grid, column + 0.5, row + 0.5))
     return np.asarray(x), np.asarray(y)
 
 
-def _marked(
+def mark_codes(
     frame: MercatorFrame, codes: np.ndarray, x: np.ndarray, y: np.ndarray, values: np.ndarray, order: Sequence[int]
 ) -> np.ndarray:
-    """Nearest codes, then the pixels under the cell centres (x, y) take the cells' values."""
+    """Codes of the nearest cells; the pixels under the cell centres (x, y) then take the cells' values, so that none is lost.
+
+    Later codes in ``order`` win.
+    """
     out = nearest_codes(frame, codes, 0)
     px = np.clip(((x - frame.left) / frame.pixel).astype(np.int64), 0, frame.shape[1] - 1)
     py = np.clip(((frame.top - y) / frame.pixel).astype(np.int64), 0, frame.shape[0] - 1)
@@ -325,14 +328,14 @@ def _draw_tile(array: xr.DataArray, grid: Grid, years: list[int | None], class_n
         is_coca = (now == code).astype(np.uint8)
         # a full tile has a million such cells: their places are worked out once for all levels
         row, column = np.nonzero(is_coca | changed)
-        x, y = _mercator(grid, row, column)
+        x, y = mercator_centres(grid, row, column)
         coca_here, change_here = is_coca[row, column], changed[row, column]
         order = (_STABLE, _GONE, _NEW)
         pictures[str(year)] = {
             "cover": _encode(cover, colors),
             "unobserved": _encode(_hatched(unseen), _HATCH),
-            "coca": [_encode(_marked(f, is_coca, x, y, coca_here, (1,)), coca) for f in frames],
-            "change": [_encode(_marked(f, changed, x, y, change_here, order), change) for f in frames]
+            "coca": [_encode(mark_codes(f, is_coca, x, y, coca_here, (1,)), coca) for f in frames],
+            "change": [_encode(mark_codes(f, changed, x, y, change_here, order), change) for f in frames]
             if before is not None
             else [],
         }

@@ -22,7 +22,15 @@ from geococa.errors import InputRefused, KindMismatch
 from geococa.grid import Grid
 from geococa.report import write_report
 from geococa.report_charts import nice_ticks
-from geococa.report_maps import change_codes, map_payload, mercator_frame, nearest_codes, png_bytes, pool_codes
+from geococa.report_maps import (
+    change_codes,
+    map_payload,
+    mark_codes,
+    mercator_centres,
+    mercator_frame,
+    nearest_codes,
+    png_bytes,
+)
 from geococa.report_tables import DATE_COLUMNS, format_number, overlap_area_ha, wide_table
 from geococa.report_text import Phrases
 from tests.hostile_names import HOSTILE
@@ -520,7 +528,8 @@ def test_no_coca_cell_is_lost_however_small_the_picture(side):
     places = np.random.default_rng(4).integers(0, 700, size=(40, 2))
     codes[places[:, 0], places[:, 1]] = 1
     frame = mercator_frame(grid, side)
-    picture = pool_codes(frame, grid, codes, (1,))
+    row, column = np.nonzero(codes)
+    picture = mark_codes(frame, codes, *mercator_centres(grid, row, column), codes[row, column], (1,))
     to_mercator = pyproj.Transformer.from_crs(grid.crs, "EPSG:3857", always_xy=True)
     for row, column in places:
         x, y = to_mercator.transform(*(grid.transform * (float(column) + 0.5, float(row) + 0.5)))
