@@ -18,6 +18,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from geococa._kernels._jit import kernel
+from geococa._kernels.prefetch import build_prefetch
 
 __all__ = ["COMPILED", "FUSABLE", "fused"]
 
@@ -144,14 +145,11 @@ class _Vectors:
 
     def ask_ahead(self, steps: str) -> None:
         words = [line.split(" ") for part in steps.split("|") for line in part.split(";")]
-        pointer, number = self.ir.IntType(8).as_pointer(), self.ir.IntType(32)
-        types_ = self.ir.FunctionType(self.ir.VoidType(), [pointer, number, number, number])
-        prefetch = self.builder.module.declare_intrinsic("llvm.prefetch", [pointer], types_)
-        starts = [(self.start_of_band(k), 0) for k in sorted({word[1] for word in words if word[0] == "band"})]
-        starts += [(self.start_of_row(k), 1) for k in sorted({word[1] for word in words if word[0] == "store"})]
+        starts = [(self.start_of_band(k), False) for k in sorted({word[1] for word in words if word[0] == "band"})]
+        starts += [(self.start_of_row(k), True) for k in sorted({word[1] for word in words if word[0] == "store"})]
         for start, write in starts:
-            place = self.builder.inttoptr(self.builder.add(start, self.whole(_AHEAD)), pointer)
-            self.builder.call(prefetch, [place, number(write), number(3), number(1)])
+            place = self.builder.add(start, self.whole(_AHEAD))
+            build_prefetch(self.builder, self.builder.inttoptr(place, self.ir.IntType(8).as_pointer()), write)
 
     def start_of_band(self, band: str) -> Any:
         entry = self.builder.add(self.bands, self.whole(8 * int(band)))

@@ -16,10 +16,18 @@ from numba.extending import intrinsic
 
 from geococa._kernels._jit import inline
 
-__all__ = ["prefetch_planes"]
+__all__ = ["build_prefetch", "prefetch_planes"]
 
 _LINE = 64
 """Bytes of a cache line."""
+
+
+def build_prefetch(builder: Any, place: Any, write: bool = False) -> None:
+    """Add the instruction that asks for the cache line of a pointer, to read or to ``write``, for all levels of the cache."""
+    byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    builder.call(function, [builder.bitcast(place, byte), word(int(write)), word(3), word(1)])
 
 
 def _ask_for(*_: Any) -> Any:
@@ -31,13 +39,8 @@ if not numba.config.DISABLE_JIT:
     @intrinsic
     def _ask_for(_: Any, array: Any, _index: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
             data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-            place = builder.bitcast(builder.gep(data, [arguments[1]]), byte)
-            kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
-            function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-            # to read, for all levels of the cache, data
-            builder.call(function, [place, *(ir.Constant(word, value) for value in (0, 3, 1))])
+            build_prefetch(builder, builder.gep(data, [arguments[1]]))
             return context.get_dummy_value()
 
         return types.void(array, types.intp), generate
