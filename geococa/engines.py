@@ -7,6 +7,7 @@ class indices. Engines hold no state that a call changes, so threads may share o
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
@@ -113,7 +114,7 @@ class _Scaled:
         return out
 
 
-class _Trees(_Scaled):
+class _Trees(_Scaled, ABC):
     """Sums of leaf values over trees, by the fastest way that gives the same sums."""
 
     def __init__(self, arrays: Arrays, settings: Settings) -> None:
@@ -158,9 +159,9 @@ class _Trees(_Scaled):
             np.add(labels, 1, out=out, casting="unsafe")
         return gaps
 
+    @abstractmethod
     def _labels(self, values: np.ndarray, finite: bool) -> np.ndarray:
         """Class indices of prepared features, which may be known to be finite."""
-        raise NotImplementedError
 
     def _sums(self, values: np.ndarray, finite: bool = False) -> np.ndarray:
         """Sums ``(classes, pixels)`` of prepared features."""
