@@ -78,7 +78,7 @@ def write_cube(cube: xr.Dataset | xr.DataArray, path: str | os.PathLike[str]) ->
     grid = Grid.from_xarray(cube)
     dataset = _portable(cube, grid)
     if target.suffix == ".nc":
-        optional_import("h5netcdf", "interop")
+        _need("h5netcdf", "h5py")
         with replacing(target) as temporary:
             dataset.to_netcdf(temporary, engine="h5netcdf")
         return target
@@ -153,6 +153,12 @@ def _remove_zarr(target: Path) -> None:
     shutil.rmtree(target)
 
 
+def _need(*modules: str) -> None:
+    """Refuse where one is missing; h5netcdf no longer brings along the h5py that it reads with."""
+    for module in modules:
+        optional_import(module, "interop")
+
+
 def read_cube(path: str | os.PathLike[str], *, chunks: Mapping[str, int] | None = None) -> xr.Dataset | xr.DataArray:
     """Read a netCDF file or Zarr store as it was written: whole numbers stay whole, 255 stays 255.
 
@@ -185,16 +191,21 @@ def read_cube(path: str | os.PathLike[str], *, chunks: Mapping[str, int] | None 
     ('coca', 'forest')
     """
     source = Path(path)
-    engines = {".nc": "h5netcdf", ".zarr": "zarr"}
+    engines = {".nc": ("h5netcdf", "h5py"), ".zarr": ("zarr",)}
     if source.suffix not in engines or not source.exists():
         what = "no such file or store" if source.suffix in engines else "cubes are read from .nc and .zarr"
         raise InputRefused(f"{source}: {what}")
-    optional_import(engines[source.suffix], "interop")
+    _need(*engines[source.suffix])
     options: dict[str, Any] = {"consolidated": False} if source.suffix == ".zarr" else {}
     try:
         # masking would turn class codes into floats
         dataset = xr.open_dataset(
-            source, engine=engines[source.suffix], mask_and_scale=False, decode_coords="all", chunks=chunks, **options
+            source,
+            engine=engines[source.suffix][0],
+            mask_and_scale=False,
+            decode_coords="all",
+            chunks=chunks,
+            **options,
         )
         dataset = dataset if chunks is not None else dataset.load()
     except (OSError, ValueError, KeyError, RuntimeError) as error:
