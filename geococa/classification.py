@@ -165,13 +165,14 @@ def _classify_chunk(planes: np.ndarray, model: Model, out: np.ndarray) -> None:
             out[:] = np.nan
             out[:, observed] = found
         return
-    # codes are 1, 2, 3, ... in the order of the classes, and a rejected pixel, index -1, is UNCLASSIFIED, 0
+    # codes rise by 1 in the order of the classes, mostly from 1; a rejected pixel, index -1, is UNCLASSIFIED, 0
+    first = model.legend.codes[0]
     index = model.plane_labels(planes) if planes.shape[1] else np.empty(0, np.int32)
     if every:
-        np.add(index, 1, out=out, casting="unsafe")
+        np.add(index, first, out=out, casting="unsafe")
     else:
         out[:] = NO_DATA
-        out[observed] = (index + 1).astype(np.uint8)
+        out[observed] = (index + first).astype(np.uint8)
 
 
 def _wrap(name: str, data: Any, features: xr.DataArray, model: Model) -> xr.DataArray:

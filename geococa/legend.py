@@ -84,7 +84,7 @@ class Legend:
 
     @classmethod
     def of(cls, classes: Mapping[int, str] | Iterable[str], colors: Mapping[str, str] | None = None) -> Legend:
-        """Make a legend from ``{code: name}``, or from names that get the codes 1, 2, 3, ...
+        """Make a legend from ``{code: name}``, or from names that get the codes of `class_codes`.
 
         Raises
         ------
@@ -95,19 +95,23 @@ class Legend:
             raise InputRefused(
                 f"classes must be a mapping such as {{1: 'coca', 2: 'forest'}} or a list of names, got {classes!r}"
             )
-        pairs = dict(classes) if isinstance(classes, Mapping) else dict(enumerate(classes, start=1))
+        if isinstance(classes, Mapping):
+            pairs = dict(classes)
+        else:
+            names = list(classes)
+            pairs = dict(zip(class_codes(len(names)), names, strict=True))
         if wrong := [code for code in pairs if _whole(code) is None]:
             raise InputRefused(f"class codes must be whole numbers, got {wrong[:10]!r}; write {{code: name}}")
         if wrong := [name for name in pairs.values() if not isinstance(name, str)]:
             raise InputRefused(f"class names must be texts, got {wrong[:10]!r}; write {{code: name}}")
-        names = tuple(str(name) for name in pairs.values())
+        texts = tuple(str(name) for name in pairs.values())
         if colors is not None and not isinstance(colors, Mapping):
             raise InputRefused(f"colors must be a mapping such as {{'coca': '#d81b60'}}, got {type(colors).__name__}")
         given = colors or {}
-        if unknown := sorted(set(given) - set(names)):
-            raise InputRefused(f"colours are given for {unknown}, the classes are {', '.join(names)}")
-        chosen = tuple(given.get(name, PALETTE.get(name, _SPARE[i % len(_SPARE)])) for i, name in enumerate(names))
-        return cls(names, tuple(int(code) for code in pairs), chosen)
+        if unknown := sorted(set(given) - set(texts)):
+            raise InputRefused(f"colours are given for {unknown}, the classes are {', '.join(texts)}")
+        chosen = tuple(given.get(name, PALETTE.get(name, _SPARE[i % len(_SPARE)])) for i, name in enumerate(texts))
+        return cls(texts, tuple(int(code) for code in pairs), chosen)
 
     @classmethod
     def from_attrs(cls, attrs: Mapping[str, Any]) -> Legend:
@@ -150,6 +154,12 @@ class Legend:
             (UNCLASSIFIED, *self.codes),
             (PALETTE["unclassified"], *self.colors),
         )
+
+
+def class_codes(count: int) -> range:
+    """Codes of so many classes: 1, 2, 3, ...; 255 classes take 0 too, which then no longer means unclassified."""
+    first = 0 if count == NO_DATA else 1
+    return range(first, first + count)
 
 
 def _whole(value: Any) -> int | None:

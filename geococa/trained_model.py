@@ -16,7 +16,7 @@ import numpy as np
 from geococa._checks import check_threads
 from geococa.engines import REJECTED, UNSEEN, Engine, chunks, in_threads, make_engine
 from geococa.errors import InputRefused, ModelRefused
-from geococa.legend import Legend
+from geococa.legend import NO_DATA, Legend, class_codes
 from geococa.model_checks import (
     check_arrays,
     check_calibration,
@@ -114,10 +114,14 @@ class Model:
 
     def __post_init__(self) -> None:
         check_names("features", self.features, 10_000)
-        check_names("classes", self.classes, 254)
+        check_names("classes", self.classes, NO_DATA)
         n_features, n_classes = len(self.features), len(self.classes)
-        if self.legend.names != self.classes or self.legend.codes != tuple(range(1, n_classes + 1)):
+        if self.legend.names != self.classes or self.legend.codes != tuple(class_codes(n_classes)):
             raise ModelRefused(f"the legend names {self.legend.names}, the model's classes are {self.classes}")
+        if n_classes == NO_DATA and self.rejects:
+            raise ModelRefused(
+                "255 classes leave no code for rejected pixels; train without rejection or merge two classes"
+            )
         if sorted(self.columns) != list(range(n_classes)):
             raise ModelRefused(f"columns must be a permutation of 0..{n_classes - 1}, got {self.columns}")
         check_arrays(self.kind, self.arrays, self.settings, n_features, n_classes)
@@ -569,8 +573,8 @@ def read_model(path: str | os.PathLike[str]) -> Model:
         extra = {name: arrays.pop(name, None) for name in _EXTRA}
         parts = parts_from_file(header, arrays)
         classes = tuple(header["classes"])
-        check_names("classes", classes, 254)
-        legend = Legend(classes, tuple(range(1, len(classes) + 1)), tuple(header["colors"]))
+        check_names("classes", classes, NO_DATA)
+        legend = Legend(classes, tuple(class_codes(len(classes))), tuple(header["colors"]))
         return Model(
             header["kind"],
             tuple(header["features"]),

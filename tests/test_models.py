@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from geococa import classify, model_file
 from geococa.errors import InputRefused, ModelRefused
+from geococa.legend import Legend
 from geococa.models import Model, read_model, train
 from tests.estimator_cases import (
     CLASSES,
@@ -1104,3 +1105,22 @@ def test_xgboosts_labels_follow_its_single_precision_probability_just_above_one_
             assert moved.predict(row[None])[0] == moved.classes[int(expected)]
             apart += int(estimator.get_booster().predict(data, output_margin=True)[0] > 0) != int(expected)
     assert apart > 0  # the score alone would have said otherwise
+
+
+@pytest.mark.parametrize("n_classes", [1, 254, 255])
+def test_maps_hold_up_to_255_classes(n_classes, tmp_path):
+    RandomForestClassifier = pytest.importorskip("sklearn.ensemble").RandomForestClassifier
+    rng = np.random.default_rng(3)
+    X = rng.normal(size=(4 * n_classes, 5)).astype(np.float32)
+    forest = RandomForestClassifier(5, random_state=0).fit(X, np.repeat(np.arange(n_classes), 4))
+    names = [f"class{k}" for k in range(n_classes)]
+    Model.from_estimator(forest, features=list("abcde"), classes=names).write(tmp_path / "m")
+    model = read_model(tmp_path / "m")
+    assert model.predict(X).tolist() == [names[k] for k in forest.predict(X)]
+    scene = xr.DataArray(X.T.reshape(5, -1, 4).copy(), dims=("feature", "y", "x"), coords={"feature": list("abcde")})
+    scene[0, 0, 0] = np.nan
+    labels = classify(scene, model, "labels")
+    legend = Legend.from_attrs(labels.attrs)
+    found = [legend.names[legend.codes.index(code)] for code in labels.values.ravel()[1:]]
+    assert found == [names[k] for k in forest.predict(X)[1:]]
+    assert labels.values.ravel()[0] == 255
